@@ -1,0 +1,306 @@
+"""Mask: which weights are kept."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sparsedd import _files
+from sparsedd._enforcement import Enforcement
+from sparsedd._parameters import listed, once, plain, prunable, select
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Mask(Mapping[str, Tensor]):
+    r"""Which weights of a model are kept: parameter name → bool tensor, True = kept (the paper's m ∈ {0, 1}^d).
+
+    A mask is a value: it never changes, it compares by content, and its tensors are handed out as copies. Its names are
+    the prunable set: sparsity 1 - Σm / d counts these parameters alone (He et al. 2022, section 2.2).
+
+    Parameters
+    ----------
+    keep
+        Parameter name → bool tensor of the parameter's shape. It is copied.
+
+    Raises
+    ------
+    TypeError
+        When a tensor is not bool.
+    ValueError
+        When there is no tensor at all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mask = Mask({"weight": torch.tensor([[True, False], [True, True]])})
+    >>> mask
+    Mask(3 of 4 weights, sparsity 25.00%)
+    >>> model = mask.apply_(torch.nn.Linear(2, 2))
+    >>> mask.holds(model)
+    True
+    """
+
+    __slots__ = ("_digest", "_keep")
+    _keep: dict[str, Tensor]
+    _digest: str | None
+
+    def __init__(self, keep: Mapping[str, Tensor]) -> None:
+        if not isinstance(keep, Mapping):
+            raise TypeError(f"keep must map parameter names to bool tensors, got {type(keep).__name__}.")
+        if not keep:
+            raise ValueError("a mask needs at least one parameter, got none.")
+        for name, tensor in keep.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the names of a mask are strings, got {name!r}.")
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
+                got = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+                raise TypeError(f"{name!r} must be a bool tensor, True = kept, got {got}: use tensor.bool() or weight != 0.")
+        self._keep = {plain(n): t.detach().clone(memory_format=torch.contiguous_format) for n, t in keep.items()}
+        if len(self._keep) != len(keep):
+            raise ValueError(f"some names differ only by '_orig_mod.': {listed(keep)}.")
+        self._digest = None
+
+    # ---------------------------------------------------------------- making one
+
+    @classmethod
+    def dense(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
+        """All kept: the mask of level 0, over ``names`` or else :func:`prunable` ``(model)``.
+
+        >>> Mask.dense(torch.nn.Linear(3, 2))
+        Mask(6 of 6 weights, sparsity 0.00%)
+        """
+        chosen = once(select(model, prunable(model) if names is None else names))
+        return cls({name: torch.ones(p.shape, dtype=torch.bool, device=p.device) for name, p in chosen.items()})
+
+    @classmethod
+    def nonzero(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
+        """The mask of a model that is sparse already: its weights that are exactly zero are the pruned ones.
+
+        >>> model = torch.nn.Linear(2, 1)
+        >>> _ = torch.nn.init.constant_(model.weight, 0.5)
+        >>> model.weight.data[0, 1] = 0.0
+        >>> Mask.nonzero(model)["weight"]
+        tensor([[ True, False]])
+        """
+        chosen = once(select(model, prunable(model) if names is None else names))
+        return cls({name: p.detach() != 0 for name, p in chosen.items()})
+
+    # ---------------------------------------------------------------- reading it
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            return self._keep[name].clone()
+        except KeyError:
+            raise KeyError(f"the mask has no parameter {name!r}. It has {listed(self)}.") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._keep
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keep)
+
+    def __len__(self) -> int:
+        return len(self._keep)
+
+    @property
+    def size(self) -> int:
+        """d: how many weights the mask speaks of."""
+        return sum(keep.numel() for keep in self._keep.values())
+
+    @property
+    def remaining(self) -> int:
+        """Σm: how many of them are kept."""
+        return sum(int(keep.sum()) for keep in self._keep.values())
+
+    @property
+    def density(self) -> float:
+        """Σm / d."""
+        return self.remaining / self.size if self.size else 0.0
+
+    @property
+    def sparsity(self) -> float:
+        """1 - Σm / d."""
+        return 1.0 - self.density
+
+    def by_layer(self) -> dict[str, float]:
+        """The sparsity of each parameter.
+
+        >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
+        {'a': 0.5, 'b': 0.0}
+        """
+        return {name: 1.0 - int(keep.sum()) / max(keep.numel(), 1) for name, keep in self._keep.items()}
+
+    def __repr__(self) -> str:
+        return f"Mask({self.remaining:,} of {self.size:,} weights, sparsity {self.sparsity:.2%})"
+
+    # ---------------------------------------------------------------- algebra on the kept weights
+
+    def __and__(self, other: object) -> Self:
+        """Kept in both."""
+        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.logical_and)
+
+    def __or__(self, other: object) -> Self:
+        """Kept in either."""
+        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.logical_or)
+
+    def __sub__(self, other: object) -> Self:
+        """Kept here and not there."""
+        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.gt)
+
+    def __invert__(self) -> Self:
+        """Kept where this one prunes."""
+        return type(self)({name: ~keep for name, keep in self._keep.items()})
+
+    def __le__(self, other: object) -> bool:
+        """Is everything that is kept here kept there too?"""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return not any(bool(lost.any()) for lost in (self - other)._keep.values())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Mask)
+            and {n: k.shape for n, k in self._keep.items()} == {n: k.shape for n, k in other._keep.items()}
+            and all(torch.equal(keep, other._keep[name].to(keep.device)) for name, keep in self._keep.items())
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def _with(self, other: "Mask", op: Callable[[Tensor, Tensor], Tensor]) -> Self:
+        for name in (*self, *other):
+            if name not in self or name not in other:
+                raise ValueError(f"the masks have different parameters: only one has {name!r}.")
+            ours, theirs = self._keep[name].shape, other._keep[name].shape
+            if ours != theirs:
+                raise ValueError(f"the masks differ in the shape of {name!r}: {tuple(ours)} and {tuple(theirs)}.")
+        return type(self)({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
+
+    # ---------------------------------------------------------------- using it
+
+    def _on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Each parameter of the model as it is now, in the order of the model, with its mask on the same device."""
+        found = select(model, self)
+        for name, p in found.items():
+            if p.shape != self._keep[name].shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(self._keep[name].shape)} in the mask: "
+                    "the mask belongs to another model."
+                )
+        return {name: (p, self._keep[name].to(p.device)) for name, p in found.items()}
+
+    @torch.no_grad()
+    def apply_(self, model: Model) -> Model:
+        """Set every pruned weight to exactly +0.0, and give the model back.
+
+        >>> mask = Mask({"weight": torch.tensor([[True, False]])})
+        >>> mask.apply_(torch.nn.Linear(2, 1)).weight[0, 1].item()
+        0.0
+        """
+        for p, keep in self._on(model).values():
+            p.masked_fill_(~keep, 0)
+        return model
+
+    @torch.no_grad()
+    def apply_to_grads_(self, model: Model) -> Model:
+        """Set the gradient of every pruned weight to zero, and give the model back.
+
+        The forward pass of w ⊙ m gives pruned weights a gradient. :meth:`enforce` alone keeps the weights exact under every
+        optimizer that treats them one by one; call this before what looks at a whole gradient: clipping by norm, LARS, LBFGS.
+        """
+        for p, keep in self._on(model).values():
+            if p.grad is not None:
+                p.grad.masked_fill_(~keep, 0)
+        return model
+
+    @torch.no_grad()
+    def holds(self, model: nn.Module) -> bool:
+        """Is every pruned weight of the model exactly zero?"""
+        return not any(bool((p.masked_fill(keep, 0) != 0).any()) for p, keep in self._on(model).values())
+
+    def enforce(self, model: nn.Module, *optimizers: Optimizer) -> Enforcement:
+        """Hold pruned weights at zero, from now on and after every step of the optimizers, until the block ends.
+
+        Kept weights follow, bit for bit, the trajectory of training f(w ⊙ m). Leaving the block makes sure that the mask
+        held, and returns the weights to the optimizers: pruned ones go on from zero with the state that a fresh optimizer
+        has, which is re-dense training (He et al. 2022, A.4).
+
+        Raises
+        ------
+        TypeError
+            When no optimizer is given.
+        RuntimeError
+            On leaving, when something else than these optimizers has moved pruned weights.
+
+        Examples
+        --------
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> mask = Mask({"weight": torch.tensor([[True, False]])})
+        >>> with mask.enforce(model, optimizer):
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         model(torch.ones(1, 2)).sum().backward()
+        ...         optimizer.step()
+        >>> model.weight[0, 1].item()
+        0.0
+        """
+        return Enforcement(self, model, optimizers)
+
+    # ---------------------------------------------------------------- moving and keeping it
+
+    def to(self, device: torch.device | str | int) -> Self:
+        """The same mask on a device. Seldom needed: :meth:`apply_` and :meth:`enforce` go where the parameters are."""
+        return type(self)({name: keep.to(device) for name, keep in self._keep.items()})
+
+    def digest(self) -> str:
+        """SHA-256 of names, shapes and bits: equal on every device, rank and machine.
+
+        >>> Mask({"w": torch.tensor([True, False])}).digest()[:12]
+        '582a99bb84ee'
+        """
+        if self._digest is None:
+            sha = hashlib.sha256()
+            for name in sorted(self._keep):
+                keep = self._keep[name]
+                sha.update(repr((name, tuple(keep.shape))).encode() + _packed(keep).tobytes())
+            self._digest = sha.hexdigest()
+        return self._digest
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Plain bool tensors by name: ``torch.save`` them anywhere, ``torch.load(weights_only=True)`` reads them."""
+        return {name: keep.clone() for name, keep in self._keep.items()}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+        """The mask of a :meth:`state_dict`."""
+        return cls(state)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one .safetensors file, a bit for each weight, atomically."""
+        _files.write(path, self._bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
+        tensors, shapes = _files.unseal(path, "mask")
+        return cls({name: _unpacked(tensors[name], shape) for name, shape in shapes})
+
+    def _bytes(self) -> bytes:
+        packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
+        return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
+
+
+def _packed(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+    return np.packbits(keep.cpu().numpy().ravel())
+
+
+def _unpacked(packed: Tensor, shape: list[int]) -> Tensor:
+    count = int(np.prod(shape, dtype=np.int64))
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).astype(bool)).reshape(shape)

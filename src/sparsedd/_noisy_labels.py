@@ -1,0 +1,177 @@
+"""NoisyLabels: a dataset with some labels wrong."""
+
+from collections.abc import Mapping, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+
+from sparsedd import _checks, _random
+from sparsedd.noise import INTEGERS, Noise
+
+
+class NoisyLabels(Dataset[Any]):
+    """A dataset with some labels wrong, the same ones each time; everything else of an item is passed on as it is.
+
+    Parameters
+    ----------
+    dataset
+        Any map-style dataset of classification. Its labels are found through ``Subset``, ``ConcatDataset``,
+        ``TensorDataset`` and ``.targets``, else by one pass over the items that leaves the global generators as they were.
+    noise
+        One of :mod:`sparsedd.noise`, or any callable ``(labels (n,), num_classes, seed) -> labels (n,)``.
+    num_classes
+        C; by default the length of the dataset's ``.classes``, else the largest label plus one.
+    label
+        Where an item keeps its label: an index, or the key of a dict item.
+    seed
+        Of the noise.
+
+    Attributes
+    ----------
+    targets, clean
+        (n,) int64: the labels as trained on, and the original ones.
+    flipped
+        (n,) bool: where they differ.
+    rate
+        The realised rate, ``flipped.mean()``.
+
+    Raises
+    ------
+    TypeError
+        When the dataset can't be indexed or its labels are not integers.
+    ValueError
+        When labels are out of range, or the noise returns something else than labels.
+
+    Examples
+    --------
+    >>> from sparsedd import noise
+    >>> dataset = TensorDataset(torch.randn(100, 3), torch.arange(100) % 10)
+    >>> noisy = NoisyLabels(dataset, noise.Symmetric(0.2, draw="other"), seed=0)
+    >>> noisy
+    NoisyLabels(20 of 100 labels wrong, 10 classes, Symmetric(rate=0.2, draw='other'), seed 0)
+    >>> int((noisy.targets != noisy.clean).sum()), noisy.rate
+    (20, 0.2)
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], noise: Noise, *, num_classes: int | None = None, label: int | str = 1, seed: int = 0
+    ) -> None:
+        if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+            raise TypeError(f"dataset must have a length and be indexable, got {type(dataset).__name__}.")
+        if isinstance(label, bool) or not isinstance(label, int | str):
+            raise TypeError(f"label must be an index or the key of a dict item, got {label!r}.")
+        if not callable(noise):
+            raise TypeError(f"noise must be a callable such as sparsedd.noise.Symmetric(0.2), got {noise!r}.")
+        clean = _labels(dataset, label)
+        if num_classes is None:
+            num_classes = _class_count(dataset) or (int(clean.max()) + 1 if len(clean) else 1)
+        _checks.whole("num_classes", num_classes, least=1)
+        _checks.whole("seed", seed)
+        _in_range("the dataset's labels", clean, num_classes)
+        targets = noise(clean.clone(), num_classes, seed)
+        if not isinstance(targets, Tensor) or targets.shape != clean.shape or targets.dtype not in INTEGERS:
+            got = f"{targets.dtype} of {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
+            raise ValueError(f"noise must return integer labels of shape {tuple(clean.shape)}, got {got}.")
+        _in_range("the labels that the noise returns", targets, num_classes)
+        self.dataset, self.noise, self.label, self.seed, self.num_classes = dataset, noise, label, seed, num_classes
+        self._clean, self._targets = clean, targets.detach().to("cpu", torch.int64).clone()
+
+    @property
+    def targets(self) -> Tensor:
+        """(n,) int64, as trained on."""
+        return self._targets.clone()
+
+    @property
+    def clean(self) -> Tensor:
+        """(n,) int64, original."""
+        return self._clean.clone()
+
+    @property
+    def flipped(self) -> Tensor:
+        """(n,) bool, targets != clean."""
+        return self._targets != self._clean
+
+    @property
+    def rate(self) -> float:
+        """The realised rate, flipped.mean()."""
+        return int(self.flipped.sum()) / max(len(self), 1)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, index: int) -> Any:
+        item = self.dataset[index]
+        target = _as(item[self.label], int(self._targets[index]))
+        if isinstance(item, Mapping):
+            return {**item, self.label: target}
+        parts = list(item)
+        parts[self.label] = target  # type: ignore[index]
+        if hasattr(item, "_fields"):  # a named tuple
+            return type(item)(*parts)
+        return parts if isinstance(item, list) else tuple(parts)
+
+    def __repr__(self) -> str:
+        wrong = int(self.flipped.sum())
+        return (
+            f"NoisyLabels({wrong:,} of {len(self):,} labels wrong, {self.num_classes} classes, {self.noise}, seed {self.seed})"
+        )
+
+
+def _labels(dataset: Any, label: int | str) -> Tensor:
+    """The labels of a dataset, (n,) int64."""
+    if isinstance(dataset, Subset):
+        return _labels(dataset.dataset, label)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if isinstance(dataset, ConcatDataset):
+        return torch.cat([_labels(part, label) for part in dataset.datasets])
+    if isinstance(dataset, TensorDataset) and isinstance(label, int):
+        if not -len(dataset.tensors) <= label < len(dataset.tensors):
+            raise ValueError(f"label={label}, but the dataset has {len(dataset.tensors)} tensors.")
+        return _integers(dataset.tensors[label])
+    targets = getattr(dataset, "targets", None)
+    if targets is not None and len(targets) == len(dataset):
+        transform = getattr(dataset, "target_transform", None)
+        return _integers(targets if transform is None else [transform(t) for t in targets])
+    with _random.untouched():
+        return _integers([_label_of(dataset[i], label) for i in range(len(dataset))])
+
+
+def _label_of(item: Any, label: int | str) -> Any:
+    try:
+        return item[label]
+    except (KeyError, IndexError, TypeError) as error:
+        has = f"the keys {list(item)}" if isinstance(item, Mapping) else f"an item of type {type(item).__name__}"
+        raise ValueError(f"label={label!r} is not where the dataset keeps its labels: it has {has}.") from error
+
+
+def _integers(labels: Any) -> Tensor:
+    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray([np.asarray(v) for v in labels])
+    if array.size == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    array = array.reshape(len(array), -1)
+    if array.shape[1] != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"labels must be one integer a sample, got {array.dtype} values of shape {array.shape[1:]}.")
+    return torch.from_numpy(array[:, 0].astype(np.int64))
+
+
+def _in_range(what: str, labels: Tensor, num_classes: int) -> None:
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
+        raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
+
+
+def _class_count(dataset: Any) -> int | None:
+    if isinstance(dataset, Subset):
+        return _class_count(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return max((_class_count(part) or 0 for part in dataset.datasets), default=0) or None
+    classes = getattr(dataset, "classes", None)
+    return len(classes) if isinstance(classes, list | tuple) else None
+
+
+def _as(original: Any, target: int) -> Any:
+    """The label in the type that the dataset's own labels have."""
+    if isinstance(original, Tensor):
+        return torch.full_like(original, target)
+    return type(original)(target) if isinstance(original, np.generic) else target

@@ -1,0 +1,178 @@
+"""Rewinder: a point in training that can be returned to."""
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from sparsedd import _checks, _files
+from sparsedd._parameters import listed, plain, unwrapped
+
+
+class Rewinder:
+    """A point in training that can be returned to: the states of models, optimizers and schedulers at a step.
+
+    Lottery ticket rewinding restores the model and the schedule, learning rate rewinding the schedule alone (He et al. 2022,
+    A.2; Renda et al. 2020). Rewind first, then enforce the mask.
+
+    Parameters
+    ----------
+    step
+        The optimizer step t at which the states are taken.
+    parts
+        Anything with ``state_dict`` and ``load_state_dict``, by a name of your choice. The states are copied.
+
+    Raises
+    ------
+    TypeError
+        When a part has no ``state_dict`` and ``load_state_dict``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 1)
+    >>> start = Rewinder(step=0, model=model)
+    >>> before = model.weight.detach().clone()
+    >>> _ = torch.nn.init.zeros_(model.weight)
+    >>> start.rewind(model=model)
+    0
+    >>> torch.equal(model.weight, before)
+    True
+    """
+
+    def __init__(self, *, step: int = 0, **parts: Any) -> None:
+        self._step = _checks.whole("step", step)
+        for name, part in parts.items():
+            if not (callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))):
+                raise TypeError(f"{name!r} must have state_dict and load_state_dict, got {type(part).__name__}.")
+        self._parts = {name: _captured(part) for name, part in parts.items()}
+
+    @property
+    def step(self) -> int:
+        """The step at which the states were taken."""
+        return self._step
+
+    def __getitem__(self, part: str) -> Any:
+        """The captured state of a part, a copy."""
+        if part not in self._parts:
+            raise KeyError(f"{part!r} was not captured. There is {listed(self._parts)}.")
+        return deepcopy(self._parts[part])
+
+    def __contains__(self, part: object) -> bool:
+        return part in self._parts
+
+    def __repr__(self) -> str:
+        return f"Rewinder(step {self.step:,} of {listed(self._parts)})"
+
+    def rewind(self, **parts: Any) -> int:
+        """Give the parts that are passed, and no others, their captured states; return the step.
+
+        A scheduler brings the learning rates of its optimizer along. Where a state does not fit, all parts are as they were.
+
+        Raises
+        ------
+        ValueError
+            When a part was not captured, or its state does not fit what is passed.
+        """
+        for name, part in parts.items():
+            if name not in self._parts:
+                raise ValueError(f"{name!r} was not captured. There is {listed(self._parts)}.")
+            if not callable(getattr(part, "load_state_dict", None)):
+                raise TypeError(f"{name!r} must have load_state_dict, got {type(part).__name__}.")
+        before = {name: _captured(part) for name, part in parts.items()}
+        try:
+            for name, part in parts.items():
+                _restore(part, deepcopy(self._parts[name]))
+        except Exception as error:
+            for other, state in before.items():
+                _restore(parts[other], state)
+            raise ValueError(f"the state captured of {name!r} does not fit what was passed: {error}") from error
+        return self.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step and states; JSON and tensors only, or else a TypeError that names the path of what is neither."""
+        tensors: dict[str, Tensor] = {}
+        _encoded(self._parts, "", tensors)
+        return {"step": self.step, "parts": deepcopy(self._parts)}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
+        """The rewinder of a :meth:`state_dict`."""
+        if not isinstance(state, Mapping) or set(state) != {"step", "parts"}:
+            raise ValueError("the state of a Rewinder has the keys 'step' and 'parts'.")
+        new = cls(step=state["step"])
+        new._parts = deepcopy(dict(state["parts"]))
+        return new
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one .safetensors file, atomically: tensors, and JSON for the rest."""
+        tensors: dict[str, Tensor] = {}
+        content = {"step": self.step, "parts": _encoded(self._parts, "", tensors)}
+        _files.write(path, _files.seal("rewinder", tensors, content))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
+        tensors, content = _files.unseal(path, "rewinder")
+        return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
+
+
+def _captured(part: Any) -> Any:
+    if isinstance(part, nn.Module):  # under the names of the unwrapped model
+        return OrderedDict((plain(name), deepcopy(value)) for name, value in unwrapped(part).state_dict().items())
+    return deepcopy(part.state_dict())
+
+
+def _restore(part: Any, state: Any) -> None:
+    if isinstance(part, nn.Module):
+        module = unwrapped(part)
+        actual = {plain(name): name for name in module.state_dict()}
+        module.load_state_dict({actual.get(name, name): value for name, value in state.items()})
+        return
+    part.load_state_dict(state)
+    if isinstance(part, LRScheduler):  # its optimizer holds the rate; the schedule only says how to change it
+        for group, rate in zip(part.optimizer.param_groups, part.get_last_lr(), strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = float(rate)
+
+
+# In JSON a tuple is {"tuple": [...]} and a mapping {"dict": [[key, value], ...]}, so that each comes back as what it was.
+_MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+
+
+def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": path}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        items = [_encoded(item, f"{path}[{i}]", tensors) for i, item in enumerate(value)]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str | int):
+                raise TypeError(f"{path or 'the parts'} has the key {key!r}: only strings and integers can be saved.")
+        name = type(value).__name__ if type(value).__name__ in _MAPPINGS else "dict"
+        return {name: [[k, _encoded(v, f"{path}.{k}" if path else str(k), tensors)] for k, v in value.items()]}
+    raise TypeError(f"{path} is a {type(value).__name__}: only tensors, numbers, strings and their containers can be saved.")
+
+
+def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(_decoded(item, tensors) for item in content)
+    return _MAPPINGS[kind]({key: _decoded(item, tensors) for key, item in content})

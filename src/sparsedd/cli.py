@@ -1,0 +1,188 @@
+"""The command ``sparsedd``: demo, run and report. Each continues what it finds in its folder."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from sparsedd import experiments, phases
+from sparsedd.experiments import PRESETS, Experiment, Level, Store
+
+Results = dict[Experiment, list[Level]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
+        print(f"sparsedd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sparsedd", description="Unstructured pruning, and sparse double descent.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")
+    demo.set_defaults(command=_run, preset="demo", scale="paper")
+    run = commands.add_parser("run", help="a row of the paper's table of experiments")
+    run.set_defaults(command=_run)
+    run.add_argument("preset", choices=sorted(PRESETS), help="which")
+    run.add_argument("--scale", choices=("smoke", "small", "paper"), default="small", help="default: small")
+    for command, seeds, out in ((demo, 4, "demo"), (run, 1, None)):
+        command.add_argument("--out", type=Path, default=out, required=out is None, help="folder for runs, table and picture")
+        command.add_argument("--seeds", type=_positive, default=seeds, metavar="K", help=f"how many (default: {seeds})")
+        command.add_argument("--seed", type=_seed, default=0, metavar="S", help="the first of them (default: 0)")
+        command.add_argument("--processes", type=_positive, default=None, metavar="P", help="default: one for each core")
+        command.add_argument("--device", default="cpu", help="default: cpu")
+
+    report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
+    report.set_defaults(command=_report)
+    report.add_argument("out", type=Path, metavar="DIR", help="the --out of an earlier command")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    _drawable()
+    first = PRESETS[options.preset].scaled(options.scale)
+    wanted = [replace(first, seed=options.seed + k) for k in range(options.seeds)]
+    began = time.perf_counter()
+    print(f"{first.name}, {first.scale} scale: {first.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
+    results: Results = {experiment: [] for experiment in wanted}
+    for results in _watched(wanted, options):
+        _print_level(results)
+    _write(options.out, results)
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+def _watched(wanted: Sequence[Experiment], options: argparse.Namespace) -> Iterator[Results]:
+    """Run the experiments, a process each, and yield the results so far whenever a level is complete for all of them."""
+    runs = options.out / "runs"
+    stores = {experiment: Store(runs, experiment) for experiment in wanted}
+    processes = min(len(wanted), options.processes or len(os.sched_getaffinity(0)))
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures: list[Future[object]] = [
+            pool.submit(experiments.run_one, experiment, runs, device=options.device) for experiment in wanted
+        ]
+        try:
+            pending = set(futures)
+            while pending:
+                finished, pending = wait(pending, timeout=0.5)
+                for future in finished:
+                    future.result()
+                results = {experiment: store.levels() for experiment, store in stores.items()}
+                complete = min(map(len, results.values()))
+                for count in range(done + 1, complete + 1):
+                    yield {experiment: levels[:count] for experiment, levels in results.items()}
+                done = complete
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
+
+
+def _report(options: argparse.Namespace) -> None:
+    _drawable()
+    stores = [Store.open(path.parent) for path in sorted(options.out.glob("runs/*/*/config.json"))]
+    if not stores:
+        raise ValueError(f"{options.out} holds no runs: pass the --out of an earlier command.")
+    _write(options.out, {store.experiment: store.levels() for store in stores})
+
+
+def _drawable() -> None:
+    """Find out that matplotlib is missing before the work, not after it."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("the picture needs matplotlib: pip install 'sparsedd[demo]'.") from error
+    matplotlib.use("agg")
+
+
+def _print_level(results: Results) -> None:
+    """One line: the level that has just been completed, in the mean over the seeds."""
+    sparsity, train, test = _curves(results)
+    now = phases.phases(sparsity, train, test)[sparsity[-1]]
+    spread = f" ± {100 * test[:, -1].std(ddof=1):.1f}" if len(test) > 1 else ""
+    remaining = next(iter(results.values()))[-1].remaining
+    print(
+        f"level {len(sparsity) - 1:2d}  sparsity {100 * sparsity[-1]:7.3f} %  {remaining:9,} weights  "
+        f"train {100 * train[:, -1].mean():5.1f} %  test {100 * test[:, -1].mean():5.1f}{spread} %  {now}",
+        flush=True,
+    )
+
+
+def _write(out: Path, results: Results) -> None:
+    """``levels.csv``, ``figure.png`` and three sentences."""
+    from sparsedd import plotting
+
+    experiments.write_levels(out / "levels.csv", results)
+    complete = min(len(levels) for levels in results.values())
+    results = {experiment: levels[:complete] for experiment, levels in results.items()}
+    if not complete:
+        raise ValueError(f"{out} holds no finished level yet.")
+    sparsity, train, test = _curves(results)
+    found = phases.phases(sparsity, train, test)
+    ax = plotting.double_descent(sparsity, train, test, phases=found)
+    ax.set_title(next(iter(results)).name, pad=18, fontsize=10)
+    ax.get_figure().savefig(out / "figure.png", dpi=150)  # type: ignore[union-attr]
+    print(_sentences(sparsity, train, test))
+    print(f"{out / 'figure.png'}  {out / 'levels.csv'}")
+
+
+def _curves(results: Mapping[Experiment, Sequence[Level]]) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Sparsity (levels,), and training and test accuracy (seeds, levels)."""
+    rows = list(results.values())
+    train, test = (
+        np.array([[getattr(level, f"{part}_accuracy") for level in row] for row in rows]) for part in ("train", "test")
+    )
+    return [level.sparsity for level in rows[0]], train, test
+
+
+def _sentences(sparsity: Sequence[float], train: np.ndarray, test: np.ndarray) -> str:
+    """What happened, in three sentences with numbers."""
+    dd = phases.double_descent(sparsity, test)
+    at = {s: k for k, s in enumerate(sparsity)}
+    mean = 100 * test.mean(axis=0)
+    dip, peak = at[dd.dip_sparsity], at[dd.peak_sparsity]
+    seeds = f"the mean of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
+
+    def between(interval: phases.Interval) -> str:
+        return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})" if dd.seeds > 1 else ""
+
+    return (
+        f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
+        f"{mean[0]:.1f} % of the test images.\n"
+        f"Pruning first makes overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is {mean[dip]:.1f} %, "
+        f"{100 * dd.dip:.1f} points lower{between(dd.dip_interval)}.\n"
+        f"Then it relieves it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, {100 * dd.gain:.1f} points "
+        f"above the dense net{between(dd.gain_interval)}, before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %."
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return value

@@ -1,0 +1,33 @@
+"""Synthetic clusters: a data set of any shape in no time."""
+
+import torch
+
+from sparsedd import _random
+from sparsedd.data._data import Data, normalized
+
+
+def blobs(
+    *, shape: tuple[int, int, int] = (1, 4, 4), num_classes: int = 10, train: int = 500, test: int = 500, seed: int = 0
+) -> Data:
+    """One Gaussian cluster for each class: x = 1.5 c_y + e, with c and e drawn from N(0, 1) in every coordinate.
+
+    Parameters
+    ----------
+    shape
+        (channels, height, width) of one input.
+    num_classes, train, test
+        How many classes, training and test samples; labels go round the classes.
+    seed
+        Of the clusters and the samples.
+
+    Examples
+    --------
+    >>> blobs(train=100, test=50)
+    Data(100 training and 50 test samples of 1×4×4, 10 classes)
+    """
+    n, size = train + test, shape[0] * shape[1] * shape[2]
+    centres = torch.from_numpy(_random.normal(("blobs centres", seed), num_classes * size)).reshape(num_classes, size)
+    labels = torch.arange(n) % num_classes
+    noise = torch.from_numpy(_random.normal(("blobs samples", seed), n * size)).reshape(n, size)
+    inputs = (1.5 * centres[labels] + noise).reshape(n, *shape)
+    return normalized(inputs[:train], labels[:train], inputs[train:], labels[train:], num_classes)

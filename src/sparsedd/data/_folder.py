@@ -1,0 +1,32 @@
+"""Where data files lie, and how torchvision's readers get at them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+WANTED = {"MNIST": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"}
+
+
+def folder() -> Path:
+    """The folder of data files: ``SPARSEDD_DATA``, else ``~/.cache/sparsedd``."""
+    return Path(os.environ.get("SPARSEDD_DATA") or Path.home() / ".cache" / "sparsedd")
+
+
+def read(name: str, **options: Any) -> Any:
+    """A torchvision data set from the folder, downloaded where it is absent and the network allows."""
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise ImportError(f"{name} is read by torchvision: pip install 'sparsedd[vision]'.") from error
+    reader = getattr(datasets, name)
+    try:
+        return reader(folder(), download=False, **options)
+    except RuntimeError:
+        pass
+    try:
+        return reader(folder(), download=True, **options)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"{name} is not in {folder()} and could not be downloaded ({error}). Wanted there: {WANTED[name]}. "
+            "Put the files there, or name another folder in SPARSEDD_DATA; sparsedd.data.digits() needs no files."
+        ) from error

@@ -1,0 +1,73 @@
+"""run_all: many experiments, in as many processes as the caller's executor has."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+import torch
+
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._level import Level
+from sparsedd.experiments._run import run
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    out: str | os.PathLike[str],
+    executor: Executor | None = None,
+    *,
+    device: str | torch.device = "cpu",
+) -> dict[Experiment, list[Level]]:
+    """Run many experiments into one folder, which many processes and machines may share.
+
+    Parameters
+    ----------
+    executor
+        Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, MPI, Slurm. None
+        runs one experiment after the other, here.
+
+    Returns
+    -------
+    The levels of each experiment, in the order given.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     results = run_all([Experiment(seed=seed).scaled("smoke") for seed in range(2)], out)
+    >>> [len(levels) for levels in results.values()]
+    [3, 3]
+    """
+    if executor is None:
+        return {experiment: list(run(experiment, out, device=device)) for experiment in experiments}
+    futures = {experiment: executor.submit(run_one, experiment, out, device=device) for experiment in experiments}
+    return {experiment: future.result() for experiment, future in futures.items()}
+
+
+def run_one(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> list[Level]:
+    """The task of a worker process: :func:`run`, on one thread, so that bits don't depend on how many run at a time."""
+    torch.set_num_threads(1)
+    _keep_memory()
+    _end_with_parent()
+    return list(run(experiment, out, device=device))
+
+
+def _keep_memory() -> None:
+    """Have the C library keep freed memory for the next step: mapping it anew costs a third of a small net's step."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except OSError:  # not glibc
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    for option, size in ((trim_threshold, 2**30), (top_pad, 2**26), (mmap_threshold, 2**25)):
+        mallopt(option, size)
+
+
+def _end_with_parent() -> None:
+    """On Linux, be killed with the process that started this one, so that no orphan goes on writing."""
+    try:
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        return

@@ -1,0 +1,147 @@
+"""Store: the folder of one experiment. What is in it is whole, and is known to be what was written."""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from sparsedd import _files
+from sparsedd._mask import Mask
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._level import Level
+
+
+class Store:
+    """``config.json``, ``levels.jsonl`` (a line for each finished level), and weights and masks in safetensors.
+
+    Parameters
+    ----------
+    out
+        The folder that holds all runs; the experiment's own is ``out / experiment.folder``.
+    experiment
+        Whose results these are.
+
+    Raises
+    ------
+    ValueError
+        When a file there is torn, altered, or another experiment's; the message names it.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.path = Path(out) / experiment.folder
+        config = {"key": experiment.key, **experiment.config()}
+        path = self.path / "config.json"
+        if path.exists():
+            if path.read_text() != json.dumps(config, indent=2) + "\n":
+                raise ValueError(f"{path} is not the configuration that belongs there: move the folder away and run again.")
+        else:
+            _files.write(path, (json.dumps(config, indent=2) + "\n").encode())
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """The store in a folder that exists: its experiment is read from the configuration there."""
+        path = Path(path) / "config.json"
+        try:
+            config = json.loads(path.read_text())
+            del config["key"]
+            experiment = Experiment.from_config(config)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not the configuration of an experiment: {error}.") from error
+        return cls(path.parent.parent.parent, experiment)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out until the block ends; the lock goes with the process, however that ends.
+
+        Raises
+        ------
+        RuntimeError
+            When somebody else has had it for ten seconds.
+        """
+        with open(self.path / "lock", "a") as file:
+            for attempt in range(100):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if attempt == 99:
+                        raise RuntimeError(f"another process is running the experiment in {self.path}: wait for it.") from None
+                    time.sleep(0.1)
+            yield
+
+    def levels(self) -> list[Level]:
+        """The finished levels, from 0 on."""
+        path = self.path / "levels.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [Level.from_json(self._checked(path, k, line)["level"]) for k, line in enumerate(lines)]
+
+    def _checked(self, path: Path, number: int, line: str) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads(line)
+            seal = record.pop("sha256")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ValueError(
+                f"{path}, line {number + 1} is torn: remove that line and those after it, and run again."
+            ) from None
+        if seal != _sha256(record) or record["level"]["level"] != number:
+            raise ValueError(f"{path}, line {number + 1} was altered: remove that line and those after it, and run again.")
+        return record
+
+    def add(self, level: Level, weights: dict[str, Tensor], mask: Mask) -> None:
+        """Keep a level that has finished. Only the last act, the new line, makes it count."""
+        files = {self.weights_path(level.level): _files.seal("weights", _clean(weights), None)}
+        files[self.mask_path(level.level)] = mask._bytes()
+        for path, data in files.items():
+            _files.write(path, data)
+        record = {"level": level.to_json(), "files": {p.name: hashlib.sha256(d).hexdigest() for p, d in files.items()}}
+        path = self.path / "levels.jsonl"
+        before = path.read_text() if path.exists() else ""
+        _files.write(path, (before + json.dumps({**record, "sha256": _sha256(record)}) + "\n").encode())
+
+    def weights_path(self, level: int) -> Path:
+        """Where the weights at the end of a level are."""
+        return self.path / f"{level:02d}.weights.safetensors"
+
+    def mask_path(self, level: int) -> Path:
+        """Where the mask of a level is."""
+        return self.path / f"{level:02d}.mask.safetensors"
+
+    def weights(self, level: int) -> dict[str, Tensor]:
+        """The state dict at the end of a level."""
+        return _files.unseal(self._verified(level, self.weights_path(level)), "weights")[0]
+
+    def mask(self, level: int) -> Mask:
+        """The mask of a level."""
+        return Mask.load(self._verified(level, self.mask_path(level)))
+
+    def _verified(self, level: int, path: Path) -> Path:
+        """The path of a file that is what the line of its level says it is."""
+        lines = (self.path / "levels.jsonl").read_text().splitlines()
+        expected = self._checked(self.path / "levels.jsonl", level, lines[level])["files"][path.name]
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ValueError(f"{path} is damaged or altered: remove line {level + 1} of levels.jsonl and those after it.")
+        return path
+
+    def save_start(self, state: dict[str, Tensor]) -> None:
+        """Keep the state at the rewind step."""
+        _files.write(self.path / "start.safetensors", _files.seal("weights", _clean(state), None))
+
+    def start(self) -> dict[str, Tensor]:
+        """The state at the rewind step."""
+        return _files.unseal(self.path / "start.safetensors", "weights")[0]
+
+
+def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _sha256(record: object) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""Measures of a model: plain functions of models, tensors and batches."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sparsedd._parameters import listed, once, parameters, plain, prunable, select
+
+__all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
+
+Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and accuracy over n samples."""
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+@torch.no_grad()
+def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None = None) -> float:
+    r"""How far training went: D = ‖w_init - w_learned‖₂, pruned weights counted as zero (He et al. 2022, 3.2).
+
+    Summed in float64 over every weight tensor (two or more dimensions; no biases, no norm layers), tied ones once.
+
+    Parameters
+    ----------
+    start, end
+        A model, or parameter name → tensor (a state dict). The paper's start is the original dense initialisation.
+    names
+        The parameters to count instead.
+
+    Raises
+    ------
+    ValueError
+        When the two do not have the same weights; the message names one.
+
+    Examples
+    --------
+    >>> learning_distance({"w": torch.zeros(2, 2)}, {"w": torch.ones(2, 2)})
+    2.0
+    """
+    starts, ends = _weights(start, names), _weights(end, names)
+    if isinstance(start, Mapping) and isinstance(end, nn.Module) and names is None:
+        starts = {n: w for n, w in starts.items() if n in ends}  # a state dict may hold matrices that are buffers
+    if isinstance(end, Mapping) and isinstance(start, nn.Module) and names is None:
+        ends = {n: w for n, w in ends.items() if n in starts}
+    total = 0.0
+    for name in (*starts, *ends):
+        if name not in starts or name not in ends:
+            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
+        a, b = starts[name], ends[name]
+        if a.shape != b.shape:
+            raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
+    for name, b in ends.items():
+        difference = starts[name].detach().to(b.device, torch.float64) - b.detach().to(torch.float64)
+        total += float(difference.square().sum())
+    return math.sqrt(total)
+
+
+def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tensor]:
+    if isinstance(source, nn.Module):
+        if names is not None:
+            return once(select(source, names))
+        return {name: p for name, p in once(select(source, parameters(source))).items() if p.dim() >= 2}
+    if not isinstance(source, Mapping):
+        raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
+    found = {plain(name): tensor for name, tensor in source.items()}
+    if names is None:
+        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and t.is_floating_point()}
+    wanted = [plain(name) for name in names]
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f"there are no weights named {name!r}. There are {listed(found)}.")
+    return {name: found[name] for name in wanted}
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+) -> Evaluation:
+    """Mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
+
+    The model runs in evaluation mode without gradients; every module's mode is given back.
+
+    Parameters
+    ----------
+    loss
+        ``(logits (b, C), targets (b,)) -> mean over the batch``.
+
+    Raises
+    ------
+    ValueError
+        When there are no samples.
+
+    Examples
+    --------
+    >>> evaluate(nn.Identity(), [(torch.tensor([[0.0, 9.0], [0.0, 9.0]]), torch.tensor([1, 0]))]).accuracy
+    0.5
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    modes = [(module, module.training) for module in model.modules()]
+    device = next((p.device for p in model.parameters()), None)
+    total_loss, correct, n = torch.zeros((), dtype=torch.float64), 0, 0
+    model.eval()
+    try:
+        with torch.no_grad():
+            for inputs, targets in batches:
+                inputs, targets = inputs.to(device), targets.to(device)
+                logits = model(inputs)
+                total_loss += loss(logits, targets).double().cpu() * len(targets)
+                correct += int((logits.argmax(dim=1) == targets).sum())
+                n += len(targets)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not n:
+        raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
+    return Evaluation(loss=float(total_loss) / n, accuracy=correct / n, n=n)
+
+
+def accuracy(logits: Tensor, targets: Tensor) -> float:
+    """The share of rows of ``logits`` (n, C) whose largest entry is at ``targets`` (n,).
+
+    >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+    0.5
+    """
+    if logits.dim() != 2 or targets.shape != logits.shape[:1] or not len(targets):
+        raise ValueError(f"accuracy takes (n, C) logits and (n,) targets, got {tuple(logits.shape)}, {tuple(targets.shape)}.")
+    return float((logits.argmax(dim=1) == targets).double().mean())
+
+
+def generalization_gap(train: Evaluation | float, test: Evaluation | float) -> float:
+    """Test error - train error = train accuracy - test accuracy (He et al. 2022, Fig. 32).
+
+    >>> generalization_gap(1.0, 0.75)
+    0.25
+    """
+    a, b = (e.accuracy if isinstance(e, Evaluation) else float(e) for e in (train, test))
+    return a - b
+
+
+def sparsity(model: nn.Module, names: Iterable[str] | None = None) -> float:
+    """The share of exact zeros among the prunable weights, or those of ``names``.
+
+    >>> sparsity(nn.utils.skip_init(nn.Linear, 2, 2).requires_grad_(False).apply(lambda m: m.weight.zero_()))
+    1.0
+    """
+    chosen = once(select(model, prunable(model) if names is None else names))
+    return sum(int((p == 0).sum()) for p in chosen.values()) / sum(p.numel() for p in chosen.values())

@@ -1,0 +1,193 @@
+r"""Label noise: labels become partly wrong labels.
+
+A noise is any callable ``(labels, num_classes, seed) -> labels``: int64 tensors of shape (n,). These three are the paper's
+(He et al. 2022, A.3). They flip the first so many labels of an order that the seed alone decides, so that for one seed
+the labels touched at a lower rate are among those touched at a higher one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsedd import _checks, _random
+
+__all__ = ["CIFAR100_SUPERCLASS", "FLIPS", "Asymmetric", "Noise", "Pairflip", "Symmetric"]
+
+Noise: TypeAlias = Callable[[Tensor, int, int], Tensor]
+
+#: The superclass of each of CIFAR-100's classes (Krizhevsky 2009), by class index.
+CIFAR100_SUPERCLASS = (
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7),
+    *(6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10),
+    *(16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16),
+    *(12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
+)
+
+
+def _cycle(classes: list[int]) -> dict[int, int]:
+    return dict(zip(classes, classes[1:] + classes[:1], strict=True))
+
+
+def _superclass_flips() -> dict[int, int]:
+    members = [[c for c, s in enumerate(CIFAR100_SUPERCLASS) if s == superclass] for superclass in range(20)]
+    return {c: after for classes in members for c, after in _cycle(classes).items()}
+
+
+#: Named flips: the number of classes, and which class becomes which. ``"cifar100"`` goes to the next class of the same
+#: superclass; ``"cifar100-index"`` stays within blocks of five consecutive indices, as the authors' code does.
+FLIPS: dict[str, tuple[int, dict[int, int]]] = {
+    "mnist": (10, {2: 7, 3: 8, 5: 6, 6: 5}),
+    "cifar10": (10, {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}),
+    "cifar100": (100, _superclass_flips()),
+    "cifar100-index": (100, {c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)}),
+}
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """Exactly round(rate · n) labels, chosen at random, are drawn anew.
+
+    Parameters
+    ----------
+    rate
+        ε in [0, 1].
+    draw
+        ``"uniform"``: from all classes, the true one included, so that ε (1 - 1/C) of the labels are wrong (what the published
+        curves used). ``"other"``: from the other classes. ``"permute"``: the chosen labels are permuted (the paper's words).
+
+    Examples
+    --------
+    >>> labels = torch.arange(10).repeat(10)
+    >>> noisy = Symmetric(0.2, draw="other")(labels, 10, seed=0)
+    >>> int((noisy != labels).sum())
+    20
+    """
+
+    rate: float
+    draw: Literal["uniform", "other", "permute"] = "uniform"
+
+    def __post_init__(self) -> None:
+        _checks.share("rate", self.rate, one=True)
+        if self.draw not in ("uniform", "other", "permute"):
+            raise ValueError(f"draw must be 'uniform', 'other' or 'permute', got {self.draw!r}.")
+
+    def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
+        true = _checked(labels, num_classes, seed)
+        chosen = _first(self.rate, np.arange(len(true)), ("symmetric", seed))
+        noisy = true.copy()
+        if self.draw == "uniform":
+            noisy[chosen] = _random.integers(("symmetric uniform", seed), len(true), num_classes)[: len(chosen)]
+        elif self.draw == "other":
+            if num_classes < 2 and len(chosen):
+                raise ValueError(f"draw='other' needs at least two classes, got {num_classes}.")
+            shift = 1 + _random.integers(("symmetric other", seed), len(true), max(num_classes - 1, 1))[: len(chosen)]
+            noisy[chosen] = (true[chosen] + shift) % num_classes
+        else:
+            noisy[chosen] = true[chosen[_random.permutation(("symmetric permute", seed), len(chosen))]]
+        return _like(noisy, labels)
+
+
+@dataclass(frozen=True)
+class Asymmetric:
+    """Exactly round(rate · n_c) labels of each class c that flips become the class it is mistaken for.
+
+    Flips look at the true labels alone, so they never cascade.
+
+    Parameters
+    ----------
+    rate
+        ε in [0, 1].
+    flips
+        ``"mnist"`` (2→7, 3→8, 5↔6), ``"cifar10"`` (bird→airplane, deer→horse, truck→automobile, cat↔dog),
+        ``"cifar100"`` (the next class of the same superclass), ``"cifar100-index"`` (the authors' blocks of five
+        consecutive indices), or a mapping from class to class.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    >>> noisy = Asymmetric(0.5, flips={0: 1})(labels, 2, seed=0)
+    >>> noisy.bincount()
+    tensor([2, 4])
+    """
+
+    rate: float
+    flips: Literal["mnist", "cifar10", "cifar100", "cifar100-index"] | Mapping[int, int] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        _checks.share("rate", self.rate, one=True)
+        if isinstance(self.flips, str):
+            if self.flips not in FLIPS:
+                raise ValueError(f"flips must be one of {', '.join(map(repr, FLIPS))} or a mapping, got {self.flips!r}.")
+        elif isinstance(self.flips, Mapping):
+            flips = {_checks.whole("flips", c): _checks.whole("flips", to) for c, to in self.flips.items()}
+            object.__setattr__(self, "flips", flips)
+        else:
+            raise TypeError(f"flips must be a name or a mapping from class to class, got {type(self.flips).__name__}.")
+
+    def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
+        true = _checked(labels, num_classes, seed)
+        if isinstance(self.flips, str):
+            classes, flips = FLIPS[self.flips]
+            if num_classes != classes:
+                raise ValueError(f"flips={self.flips!r} is for {classes} classes, got num_classes={num_classes}.")
+        else:
+            flips = dict(self.flips)
+            beyond = max([*flips, *flips.values()], default=-1)
+            if beyond >= num_classes:
+                raise ValueError(f"flips names class {beyond}, but there are only {num_classes} classes, from 0.")
+        return _like(_flipped(true, flips, self.rate, ("asymmetric", seed)), labels)
+
+
+@dataclass(frozen=True)
+class Pairflip:
+    """Exactly round(rate · n_c) labels of each class c become c + 1, the last class the first.
+
+    >>> Pairflip(1.0)(torch.tensor([0, 1, 2]), 3, seed=0)
+    tensor([1, 2, 0])
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        _checks.share("rate", self.rate, one=True)
+
+    def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
+        true = _checked(labels, num_classes, seed)
+        return _like(_flipped(true, _cycle(list(range(num_classes))), self.rate, ("pairflip", seed)), labels)
+
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+
+
+def _first(rate: float, positions: Labels, key: _random.Key) -> Labels:
+    """The first round(rate · n) of the positions, in an order drawn from the key."""
+    count = round(_checks.share("rate", rate, one=True) * len(positions))
+    return positions[_random.permutation(key, len(positions))[:count]]
+
+
+def _flipped(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key) -> Labels:
+    noisy = true.copy()
+    for c, to in flips.items():
+        noisy[_first(rate, np.flatnonzero(true == c), (*key, c))] = to
+    return noisy
+
+
+def _checked(labels: Tensor, num_classes: int, seed: int) -> Labels:
+    _checks.whole("num_classes", num_classes, least=1)
+    _checks.whole("seed", seed)
+    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:
+        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be an integer tensor of shape (n,), got {got}.")
+    true = labels.cpu().numpy().astype(np.int64)
+    if len(true) and not (true.min() >= 0 and true.max() < num_classes):
+        raise ValueError(f"labels must be in 0 ... {num_classes - 1}, got {true.min()} ... {true.max()}.")
+    return true
+
+
+def _like(noisy: Labels, labels: Tensor) -> Tensor:
+    return torch.from_numpy(noisy).to(labels.device)

@@ -1,0 +1,133 @@
+"""Scores: how important each weight is. The lowest are pruned first.
+
+A score is any callable ``(name, parameter) -> tensor`` of the parameter's shape, in float32 or wider, that gives the same
+answer when it is asked twice. These three are the paper's (He et al. 2022, A.1).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sparsedd import _checks, _random
+from sparsedd._parameters import once, parameters
+
+__all__ = ["Score", "accumulate_", "gradient", "magnitude", "random"]
+
+Score: TypeAlias = Callable[[str, nn.Parameter], Tensor]
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
+    """|w|, the weight's magnitude (Han et al. 2015; He et al. 2022, A.1).
+
+    >>> magnitude("w", nn.Parameter(torch.tensor([-2.0, 1.0])))
+    tensor([2., 1.])
+    """
+    return _wide(parameter.detach()).abs()
+
+
+def gradient(name: str, parameter: nn.Parameter) -> Tensor:
+    """|w · ∂L/∂w|, what the loss would lose to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
+
+    Raises
+    ------
+    RuntimeError
+        When the parameter has no gradient: :func:`accumulate_` fills it.
+
+    Examples
+    --------
+    >>> w = nn.Parameter(torch.tensor([-2.0, 1.0]))
+    >>> w.grad = torch.tensor([0.5, 3.0])
+    >>> gradient("w", w)
+    tensor([1., 3.])
+    """
+    if parameter.grad is None:
+        raise RuntimeError(
+            f"{name!r} has no gradient to score with: call loss.backward(), or "
+            "sparsedd.scores.accumulate_(model, batches, loss), before pruning."
+        )
+    return (_wide(parameter.detach()) * _wide(parameter.grad)).abs()
+
+
+def random(seed: int) -> Score:
+    """A score of U[0, 1) draws, keyed by seed and parameter name: independent between layers, equal on every device.
+
+    One seed ranks the weights once and for all, so that successive levels go on where the last one stopped.
+
+    >>> score = random(seed=0)
+    >>> score("w", nn.Parameter(torch.zeros(2)))
+    tensor([0.8763, 0.5126], dtype=torch.float64)
+    """
+
+    return _Random(_checks.whole("seed", seed))
+
+
+@dataclass(frozen=True)
+class _Random:
+    seed: int
+
+    def __call__(self, name: str, parameter: nn.Parameter) -> Tensor:
+        draws = _random.uniform(("random score", self.seed, name), parameter.numel())
+        return torch.from_numpy(draws).reshape(parameter.shape).to(parameter.device)
+
+    def __repr__(self) -> str:
+        return f"random(seed={self.seed})"
+
+
+def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor]) -> Model:
+    """Fill ``.grad`` with the mean over the batches of the gradient of ``loss(model(inputs), targets)``.
+
+    The model runs in training mode, as in the paper, but its mode, its buffers (BatchNorm's statistics) and the global
+    generators (Dropout's) are given back as they were. After an error its gradients are as they were, too.
+
+    Raises
+    ------
+    ValueError
+        When there are no batches.
+
+    Examples
+    --------
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> batches = [(torch.ones(1, 1), torch.zeros(1, 1)), (3 * torch.ones(1, 1), torch.zeros(1, 1))]
+    >>> accumulate_(model, batches, lambda output, target: (output - target).sum()).weight.grad
+    tensor([[2.]])
+    """
+    own = once(parameters(model))
+    grads = {name: p.grad for name, p in own.items()}
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+    done = 0
+    try:
+        for p in own.values():
+            p.grad = None
+        model.train()
+        with _random.untouched():
+            for inputs, targets in batches:
+                device = next((p.device for p in own.values()), None)
+                with torch.enable_grad():
+                    loss(model(inputs.to(device)), targets.to(device)).backward()
+                done += 1
+        if not done:
+            raise ValueError("accumulate_ needs at least one batch, got none: is the iterator used up?")
+        for p in own.values():
+            if p.grad is not None:
+                p.grad /= done
+    except BaseException:
+        for name, p in own.items():
+            p.grad = grads[name]
+        raise
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer.copy_(before)  # a forward pass may have put another tensor there
+    return model
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """At least float32: half precision has too few numbers to rank weights."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) or tensor.is_complex() else tensor.float()

@@ -1,0 +1,69 @@
+"""What several tests need: a small model, and ways to see that nothing has changed."""
+
+import pickle
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def filled(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with its parameters drawn from a generator of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+    return module
+
+
+def net(seed: int = 0) -> nn.Module:
+    """Images (b, 1, 6, 6) to three logits; prunable: conv.weight (3, 1, 3, 3) and fc.weight (3, 48)."""
+    model = nn.Sequential()
+    model.add_module("conv", nn.Conv2d(1, 3, 3))
+    model.add_module("tanh", nn.Tanh())
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("fc", nn.Linear(48, 3))
+    return filled(model, seed)
+
+
+def batch(step: int, n: int = 4) -> tuple[Tensor, Tensor]:
+    """A batch for net(), other ones for each step."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    return torch.randn(n, 1, 6, 6, generator=generator), torch.randint(3, (n,), generator=generator)
+
+
+def bits(tensor: Tensor | None) -> tuple[Any, ...] | None:
+    """A tensor as a value that is equal only where every bit is."""
+    if tensor is None:
+        return None
+    raw = torch.atleast_1d(tensor.detach().cpu().contiguous()).view(torch.uint8)
+    return tensor.dtype, tuple(tensor.shape), raw.numpy().tobytes()
+
+
+def everything(model: nn.Module) -> list[Any]:
+    """All that a caller could see of a model: classes, attributes, modes, hooks, and which tensors hold which bits."""
+    seen: list[Any] = [type(model), list(model.state_dict())]
+    for name, module in model.named_modules():
+        hooks = [len(value) for key, value in vars(module).items() if "hook" in key and hasattr(value, "__len__")]
+        seen.append((name, type(module), module.training, sorted(vars(module)), hooks))
+        for key, p in module._parameters.items():
+            if p is not None:
+                seen.append((key, id(p), type(p), p.requires_grad, p.stride(), bits(p), id(p.grad), bits(p.grad)))
+        seen.extend((key, id(b), bits(b)) for key, b in module._buffers.items())
+    return seen
+
+
+def generators() -> tuple[Any, ...]:
+    """The states of the global random generators."""
+    return random.getstate(), pickle.dumps(np.random.get_state()), torch.get_rng_state().numpy().tobytes()
+
+
+@contextmanager
+def no_global_draws() -> Iterator[None]:
+    before = generators()
+    yield
+    assert generators() == before, "a global random generator was used"
