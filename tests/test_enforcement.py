@@ -545,7 +545,11 @@ def test_one_block_inside_another():
 
 @pytest.mark.parametrize(
     ("optimizers", "message"),
-    [((), r"needs the optimizers.*mask.enforce\(model, optimizer\)"), ((nn.Linear(1, 1),), "got Linear"), ((0.1,), "got float")],
+    [
+        ((), r"needs the optimizers.*mask.enforce\(model, optimizer\)"),
+        ((nn.Linear(1, 1),), "got Linear"),
+        ((0.1,), "got float"),
+    ],
 )
 def test_enforce_without_an_optimizer_changes_nothing(optimizers, message):
     model = net()
@@ -656,18 +660,15 @@ def test_copies_made_inside_the_block_are_free():
     with mask.enforce(model, optimizer):
         gradients(model, optimizer, 0)
         optimizer.step()
-        copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
-        for other in copies:
+        copies = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]
+        for other, free in copies:
             assert type(other) is nn.Sequential
             assert list(other.state_dict()) == list(net().state_dict())
-            free = SGD(other.parameters(), 0.05)
             before = bits(model.fc.weight)
             gradients(other, free, 1)
             free.step()
             assert not mask.holds(other)
             assert bits(model.fc.weight) == before
-        with pytest.raises(AttributeError):
-            copy.deepcopy(optimizer).no_such_thing  # noqa: B018  (an optimizer can be copied, too)
         assert mask.holds(model)
 
 

@@ -38,8 +38,8 @@ def test_counts(n):
     mask = mask_of(n)
     kept = n.bit_count()
     assert (mask.size, mask.remaining) == (D, kept)
-    assert (mask.density, mask.sparsity) == (kept / D, 1 - kept / D)
-    assert mask.by_layer()["fc.weight"] == pytest.approx(1 - (n >> 5).bit_count() / 6)
+    assert (mask.density, mask.sparsity) == (kept / D, (D - kept) / D)
+    assert mask.by_layer()["fc.weight"] == (6 - (n >> 5).bit_count()) / 6
     assert mask.by_layer()["empty"] == 1.0
     assert (list(mask), len(mask), dict(mask).keys()) == (list(SHAPES), 4, SHAPES.keys())
 

@@ -110,12 +110,12 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def size(self) -> int:
-        """d: how many weights the mask speaks of."""
+        """How many weights the mask speaks of, d."""
         return sum(keep.numel() for keep in self._keep.values())
 
     @property
     def remaining(self) -> int:
-        """Σm: how many of them are kept."""
+        """How many of them are kept, Σm."""
         return sum(int(keep.sum()) for keep in self._keep.values())
 
     @property
@@ -126,7 +126,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def sparsity(self) -> float:
         """1 - Σm / d."""
-        return 1.0 - self.density
+        return (self.size - self.remaining) / self.size if self.size else 1.0  # rounded once: 20 of 100 is 0.2
 
     def by_layer(self) -> dict[str, float]:
         """The sparsity of each parameter.
@@ -134,7 +134,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
         {'a': 0.5, 'b': 0.0}
         """
-        return {name: 1.0 - int(keep.sum()) / max(keep.numel(), 1) for name, keep in self._keep.items()}
+        return {name: int((~keep).sum()) / keep.numel() if keep.numel() else 1.0 for name, keep in self._keep.items()}
 
     def __repr__(self) -> str:
         return f"Mask({self.remaining:,} of {self.size:,} weights, sparsity {self.sparsity:.2%})"

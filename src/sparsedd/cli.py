@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")
-    demo.set_defaults(command=_run, preset="demo", scale="paper")
+    demo.set_defaults(command=_run, preset="lenet-digits", scale="small")
     run = commands.add_parser("run", help="a row of the paper's table of experiments")
     run.set_defaults(command=_run)
     run.add_argument("preset", choices=sorted(PRESETS), help="which")
@@ -63,20 +63,21 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{first.name}, {first.scale} scale: {first.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
     results: Results = {experiment: [] for experiment in wanted}
     for results in _watched(wanted, options):
+        experiments.write_levels(options.out / "levels.csv", results)
         _print_level(results)
     _write(options.out, results)
     print(f"{time.perf_counter() - began:.0f} s")
 
 
 def _watched(wanted: Sequence[Experiment], options: argparse.Namespace) -> Iterator[Results]:
-    """Run the experiments, a process each, and yield the results so far whenever a level is complete for all of them."""
+    """Run the experiments in processes, and yield the results so far whenever a level is complete for all of them."""
     runs = options.out / "runs"
     stores = {experiment: Store(runs, experiment) for experiment in wanted}
     processes = min(len(wanted), options.processes or len(os.sched_getaffinity(0)))
     done = 0
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures: list[Future[object]] = [
-            pool.submit(experiments.run_one, experiment, runs, device=options.device) for experiment in wanted
+            pool.submit(experiments.work, wanted[k::processes], runs, device=options.device) for k in range(processes)
         ]
         try:
             pending = set(futures)

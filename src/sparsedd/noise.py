@@ -37,7 +37,7 @@ def _superclass_flips() -> dict[int, int]:
     return {c: after for classes in members for c, after in _cycle(classes).items()}
 
 
-#: Named flips: the number of classes, and which class becomes which. ``"cifar100"`` goes to the next class of the same
+#: Named flips, with the number of classes and which class becomes which. ``"cifar100"`` goes to the next class of the same
 #: superclass; ``"cifar100-index"`` stays within blocks of five consecutive indices, as the authors' code does.
 FLIPS: dict[str, tuple[int, dict[int, int]]] = {
     "mnist": (10, {2: 7, 3: 8, 5: 6, 6: 5}),

@@ -11,8 +11,8 @@ Sweet     from there, while test accuracy stays high
 Collapsed from the first level after the peak at which both a_k and t_k are more than δ below their values at the peak
 ========= ====================================================================================================================
 
-Where test accuracy never rises by more than δ there is no dip and no Sweet phase, and the net has collapsed where both
-accuracies are more than δ below the dense *test* accuracy: it can't even tell what generalises.
+Where test accuracy never rises by more than δ, or rises to less than t_0 - δ, there is no Sweet phase, and the net has
+collapsed where both accuracies are more than δ below the dense *test* accuracy: it has lost what generalises, too.
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayL
     n = len(s)
     dip, peak = _dip_and_peak(test)
     light = _first((test < test[0] - tolerance) | (train < train[0] - tolerance), 0)
-    if test[peak] - test[dip] > tolerance:
+    if test[peak] - test[dip] > tolerance and test[peak] >= test[0] - tolerance:
         above_dense = test[peak] > test[0] + tolerance
         sweet = _first(test > (test[0] + tolerance if above_dense else (test[dip] + test[peak]) / 2), dip)
         collapsed = _first((test < test[peak] - tolerance) & (train < train[peak] - tolerance), peak)

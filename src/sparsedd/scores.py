@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
-    """|w|, the weight's magnitude (Han et al. 2015; He et al. 2022, A.1).
+    """``|w|``, the weight's magnitude (Han et al. 2015; He et al. 2022, A.1).
 
     >>> magnitude("w", nn.Parameter(torch.tensor([-2.0, 1.0])))
     tensor([2., 1.])
@@ -30,7 +30,7 @@ def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
 
 
 def gradient(name: str, parameter: nn.Parameter) -> Tensor:
-    """|w · ∂L/∂w|, what the loss would lose to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
+    """``|w · ∂L/∂w|``, what the loss would lose to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
 
     Raises
     ------

@@ -45,47 +45,58 @@ class SparseLinear(nn.Module):
         self.shape = linear.weight.shape
         self.values = nn.Parameter(linear.weight.detach()[keep])
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            places = keep.to_sparse_csr()
-        transposed = torch.zeros(keep.shape, dtype=torch.int64, device=keep.device)
-        transposed[keep] = torch.arange(1, len(self.values) + 1, device=keep.device)
-        transposed = transposed.t().to_sparse_csr()
-        index = torch.int32
-        self.register_buffer("crow", places.crow_indices().to(index), persistent=False)
-        self.register_buffer("col", places.col_indices().to(index), persistent=False)
-        self.register_buffer("crow_t", transposed.crow_indices().to(index), persistent=False)
-        self.register_buffer("col_t", transposed.col_indices().to(index), persistent=False)
-        self.register_buffer("order_t", transposed.values() - 1, persistent=False)
+        # Wᵀ in CSR form has the same values in another order.
+        number = torch.zeros(keep.shape, dtype=torch.int64, device=keep.device)
+        number[keep] = torch.arange(len(self.values), device=keep.device)
+        rows, columns = keep.nonzero(as_tuple=True)
+        columns_t, rows_t = keep.t().nonzero(as_tuple=True)
+        for name, value in (
+            ("crow", _starts(rows, keep.shape[0])),
+            ("col", columns),
+            ("crow_t", _starts(columns_t, keep.shape[1])),
+            ("col_t", rows_t),
+        ):
+            self.register_buffer(name, value.to(torch.int32), persistent=False)
+        self.register_buffer("order_t", number[rows_t, columns_t], persistent=False)
+        with warnings.catch_warnings():  # torch says once that its CSR support is in beta
+            warnings.simplefilter("ignore")
+            _csr(self.crow, self.col, self.values.detach(), self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Product.apply(x.reshape(-1, self.shape[1]), self.values, self)
-        y = y.reshape(*x.shape[:-1], self.shape[0])
-        return y if self.bias is None else y + self.bias
+        y: Tensor = _Product.apply(x.reshape(-1, self.shape[1]), self.values, self.bias, self)
+        return y.reshape(*x.shape[:-1], self.shape[0])
 
 
 class _Product(torch.autograd.Function):
-    """x (b, in), values → x Wᵀ (b, out), whose memory is feature-major."""
+    """x (b, in), values, bias → x Wᵀ + bias (b, out), whose memory is feature-major."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, layer: SparseLinear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: SparseLinear) -> Tensor:
         xt = x.t().contiguous()
         ctx.save_for_backward(xt, values)
         ctx.layer = layer
-        return (_csr(layer.crow, layer.col, values, layer.shape) @ xt).t()
+        yt = _csr(layer.crow, layer.col, values, layer.shape) @ xt
+        return (yt if bias is None else yt.add_(bias[:, None])).t()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         xt, values = ctx.saved_tensors
         layer: SparseLinear = ctx.layer
         gt = gradient.t().contiguous()
-        grad_x = grad_values = None
+        grad_x = grad_values = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = (_csr(layer.crow_t, layer.col_t, values[layer.order_t], layer.shape[::-1]) @ gt).t()
-        if ctx.needs_input_grad[1]:
-            places = _csr(layer.crow, layer.col, torch.zeros_like(values), layer.shape)
+        if ctx.needs_input_grad[1]:  # gᵀ x, sampled at the kept places; with beta = 0 their values don't count
+            places = _csr(layer.crow, layer.col, values, layer.shape)
             grad_values = torch.sparse.sampled_addmm(places, gt, xt.t(), beta=0.0).values()
-        return grad_x, grad_values, None
+        if ctx.needs_input_grad[2]:
+            grad_bias = gt.sum(dim=1)
+        return grad_x, grad_values, grad_bias, None
+
+
+def _starts(rows: Tensor, count: int) -> Tensor:
+    """Where each row of a CSR matrix starts among its values."""
+    return torch.cat([rows.new_zeros(1), rows.bincount(minlength=count).cumsum(0)])
 
 
 def _csr(crow: Tensor, col: Tensor, values: Tensor, shape: Any) -> Tensor:

@@ -11,7 +11,7 @@ from sparsedd.experiments._experiment import (
 )
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._run import run
-from sparsedd.experiments._run_all import run_all, run_one
+from sparsedd.experiments._run_all import run_all, work
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import write_levels
 
@@ -28,6 +28,6 @@ __all__ = [
     "Store",
     "run",
     "run_all",
-    "run_one",
+    "work",
     "write_levels",
 ]

@@ -68,6 +68,8 @@ class Experiment:
         Epochs at which the learning rate is multiplied by ``drop``.
     rewind_step
         The step t of level 0 that rewinding returns to.
+    evaluate_every
+        Epochs from one evaluation to the next; the last epoch is always evaluated.
     sparse_below
         Linear layers of less density are executed in sparse form, see :mod:`sparsedd.sparse`; 0 never does.
     scale
@@ -101,6 +103,7 @@ class Experiment:
     milestones: tuple[int, ...] = ()
     drop: float = 0.1
     rewind_step: int = 0
+    evaluate_every: int = 1
     sparse_below: float = 0.2
     scale: Scale = "paper"
     seed: int = 0
@@ -109,7 +112,7 @@ class Experiment:
         _checks.one_of("dataset", self.dataset, ("mnist", "digits", "blobs"))
         _checks.one_of("model", self.model, ("lenet_300_100",))
         _checks.one_of("scale", self.scale, ("smoke", "small", "paper"))
-        for name in ("levels", "epochs", "batch_size"):
+        for name in ("levels", "epochs", "batch_size", "evaluate_every"):
             _checks.whole(name, getattr(self, name), least=1)
         for name in ("rewind_step", "seed"):
             _checks.whole(name, getattr(self, name))
@@ -130,19 +133,19 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """What a reader calls it: data set, model, noise, score and retraining method."""
+        """What a reader calls it, by data set, model, noise, score and retraining method."""
         noise = "clean" if self.noise is None else _noise_name(self.noise)
         method = _METHODS.get(self.retraining, f"{self.retraining.weights}-{self.retraining.schedule}")
         return f"{self.dataset}-{self.model}-{noise}-{self.pruner.score}-{method}"
 
     @property
     def key(self) -> str:
-        """The content hash: equal for equal experiments, on every machine."""
+        """The content hash, equal for equal experiments, on every machine."""
         return hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()
 
     @property
     def folder(self) -> str:
-        """Where its results lie: one folder for the family, one in it for the seed."""
+        """Where its results lie, one folder for the family, one in it for the seed."""
         family = {name: value for name, value in self.config().items() if name != "seed"}
         digest = hashlib.sha256(json.dumps(family, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{self.scale}-{digest[:8]}/seed-{self.seed}"
@@ -180,7 +183,7 @@ class Experiment:
         'digits'
         """
         _checks.one_of("scale", scale, ("smoke", "small", "paper"))
-        if scale == "paper":
+        if scale == "paper" or (scale == "small" and self.dataset != "mnist"):
             return replace(self, scale=scale)
         if scale == "small":
             return replace(self, scale=scale, epochs=max(1, self.epochs // 5), train_size=10_000)
@@ -200,6 +203,18 @@ class Experiment:
 #: The rows of the paper's table of hyper-parameters (Appendix B), by name, and the demo on the digits.
 PRESETS: dict[str, Experiment] = {
     "lenet-mnist": Experiment(),
+    "lenet-digits": Experiment(
+        dataset="digits",
+        train_size=800,
+        noise=Symmetric(0.4),
+        batch_size=100,
+        learning_rate=0.2,
+        epochs=80,
+        evaluate_every=8,
+        levels=35,
+        sparse_below=0.1,
+        scale="small",
+    ),
 }
 
 

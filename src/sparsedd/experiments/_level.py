@@ -7,8 +7,9 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy and loss on training and test data after every epoch."""
+    """Accuracy and loss on training and test data after the epochs named in ``epoch``, counted from 1."""
 
+    epoch: tuple[int, ...]
     train_accuracy: tuple[float, ...]
     test_accuracy: tuple[float, ...]
     train_loss: tuple[float, ...]
@@ -28,7 +29,7 @@ class Level:
     test_accuracy, test_loss
         At the end, on clean labels.
     best_test_accuracy, best_epoch
-        The highest after any epoch, and the first epoch that has it, counted from 1.
+        The highest after any evaluated epoch, and the first epoch that has it, counted from 1.
     clean_accuracy, flipped_accuracy
         On the training samples whose label is right and on those whose label is wrong: the latter is memorisation. None
         where there are no such samples.

@@ -59,6 +59,10 @@ class _Problem:
             num_classes=source.num_classes,
             seed=experiment.seed,
         )
+        if (experiment.train_size or 0) > len(noisy):
+            raise ValueError(
+                f"train_size must be at most {len(noisy):,} for {experiment.dataset}, got {experiment.train_size:,}."
+            )
         taken = slice(experiment.train_size)
         inputs = source.train.tensors[0][taken]
         self.flipped = noisy.flipped[taken].to(device)
@@ -69,7 +73,13 @@ class _Problem:
             in_features=inputs[0].numel(), num_classes=source.num_classes, width=experiment.width, seed=experiment.seed
         ).to(device)
         self.names = prunable(self.original, exclude=experiment.exclude)
-        self.rate = schedule(experiment, -(-len(inputs) // experiment.batch_size))
+        self.steps_per_epoch = -(-len(inputs) // experiment.batch_size)
+        self.rate = schedule(experiment, self.steps_per_epoch)
+        if experiment.rewind_step >= experiment.epochs * self.steps_per_epoch:
+            raise ValueError(
+                f"rewind_step must be below the {experiment.epochs * self.steps_per_epoch:,} steps of level 0, "
+                f"got {experiment.rewind_step:,}."
+            )
 
     def level(self, number: int, store: Store) -> Level:
         """Prune, rewind and retrain as the experiment says, and store what came of it."""
@@ -122,8 +132,7 @@ class _Problem:
             return experiment.rewind_step, self.rate
         if experiment.retraining.schedule == "restart":
             return 0, self.rate
-        steps = -(-len(self.train[0]) // experiment.batch_size) * experiment.epochs
-        return 0, lambda step: self.rate(steps - 1)
+        return 0, lambda step: self.rate(self.steps_per_epoch * experiment.epochs - 1)
 
     def measured(self, number: int, model: nn.Module, mask: Mask, curves: Curves) -> Level:
         """The record of a level, but for the time it took."""
@@ -135,7 +144,7 @@ class _Problem:
             train_accuracy=curves.train_accuracy[-1],
             test_accuracy=curves.test_accuracy[-1],
             best_test_accuracy=best,
-            best_epoch=curves.test_accuracy.index(best) + 1,
+            best_epoch=curves.epoch[curves.test_accuracy.index(best)],
             clean_accuracy=self.accuracy_where(model, ~self.flipped),
             flipped_accuracy=self.accuracy_where(model, self.flipped),
             learning_distance=learning_distance(self.original, model),

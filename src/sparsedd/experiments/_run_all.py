@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from multiprocessing import parent_process
 
 import torch
 
@@ -42,16 +43,31 @@ def run_all(
     """
     if executor is None:
         return {experiment: list(run(experiment, out, device=device)) for experiment in experiments}
-    futures = {experiment: executor.submit(run_one, experiment, out, device=device) for experiment in experiments}
-    return {experiment: future.result() for experiment, future in futures.items()}
+    futures = [executor.submit(work, [experiment], out, device=device) for experiment in experiments]
+    return {experiment: levels for future in futures for experiment, levels in future.result().items()}
 
 
-def run_one(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> list[Level]:
-    """The task of a worker process: :func:`run`, on one thread, so that bits don't depend on how many run at a time."""
+def work(
+    experiments: Sequence[Experiment], out: str | os.PathLike[str], *, device: str | torch.device = "cpu"
+) -> dict[Experiment, list[Level]]:
+    """The task of a worker process: run experiments side by side, a level of each in turn.
+
+    It works on one thread, so that the bits of a result don't depend on how many processes there are, and on Linux it ends
+    with the process that started it.
+    """
     torch.set_num_threads(1)
     _keep_memory()
     _end_with_parent()
-    return list(run(experiment, out, device=device))
+    results: dict[Experiment, list[Level]] = {experiment: [] for experiment in experiments}
+    going = {experiment: run(experiment, out, device=device) for experiment in experiments}
+    while going:
+        for experiment in list(going):
+            level = next(going[experiment], None)
+            if level is None:
+                del going[experiment]
+            else:
+                results[experiment].append(level)
+    return results
 
 
 def _keep_memory() -> None:
@@ -67,6 +83,8 @@ def _keep_memory() -> None:
 
 def _end_with_parent() -> None:
     """On Linux, be killed with the process that started this one, so that no orphan goes on writing."""
+    if parent_process() is None:  # not a process of a pool
+        return
     try:
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):

@@ -75,6 +75,8 @@ class Store:
                     if attempt == 99:
                         raise RuntimeError(f"another process is running the experiment in {self.path}: wait for it.") from None
                     time.sleep(0.1)
+            for torn in self.path.glob(".*"):  # what a killed process had not finished writing
+                torn.unlink()
             yield
 
     def levels(self) -> list[Level]:

@@ -45,13 +45,13 @@ def train(
 
     The last, smaller batch of an epoch is kept. The optimizer is fresh.
     """
-    (inputs, labels), (test_inputs, test_labels) = data
+    inputs, labels = data[0]
     steps_per_epoch = -(-len(inputs) // experiment.batch_size)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=rate(start), momentum=experiment.momentum, weight_decay=experiment.weight_decay
     )
     enforcement = mask.enforce(model, optimizer) if mask is not None else None
-    curves: list[tuple[float, float, float, float]] = []
+    curves: list[tuple[int, float, float, float, float]] = []
     for epoch in range(start // steps_per_epoch, experiment.epochs):
         model.train()
         chosen = order(experiment.seed, epoch, len(inputs), inputs.device).split(experiment.batch_size)
@@ -63,8 +63,10 @@ def train(
             optimizer.zero_grad()
             cross_entropy(model(inputs[batch]), labels[batch]).backward()
             optimizer.step()
-        on_train, on_test = (evaluate(model, batches(x, y)) for x, y in (data[0], (test_inputs, test_labels)))
-        curves.append((on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
+        done = epoch + 1
+        if done % experiment.evaluate_every == 0 or done == experiment.epochs:
+            on_train, on_test = (evaluate(model, batches(*part)) for part in data)
+            curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
     if enforcement is not None:
         enforcement.remove()
     return Curves(*zip(*curves, strict=True))

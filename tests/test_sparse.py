@@ -1,0 +1,86 @@
+"""Sparse execution computes what the dense layers compute."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers import bits
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sparsedd import Mask, Pruner, sparse
+
+
+def mlp(inputs: int, hidden: int, outputs: int, dtype: torch.dtype, bias: bool) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(inputs, hidden, bias=bias), nn.Tanh(), nn.Linear(hidden, outputs, bias=bias)).to(dtype)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    return model
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 12)] * 4),
+    sparsity=st.floats(0.05, 0.99),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    bias=st.booleans(),
+)
+def test_outputs_and_gradients_equal_those_of_the_dense_layers(sizes, sparsity, dtype, bias):
+    batch, inputs, hidden, outputs = sizes
+    model = mlp(inputs, hidden, outputs, dtype, bias)
+    size = inputs * hidden + hidden * outputs
+    mask = Pruner(score="random").prune_to(model, min(sparsity, 1 - 1 / size - 1e-9))
+    mask.apply_(model)
+    fast, rest = sparse.compact(model, mask, below=1.0)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, inputs, generator=generator, dtype=dtype)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = fast(ours), model(theirs)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(y, expected, **tolerance)
+    weight = torch.randn(y.shape, generator=generator, dtype=dtype)
+    (y * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, **tolerance)
+    for name in ("0", "2"):
+        layer, dense = fast.get_submodule(name), model.get_submodule(name)
+        if isinstance(layer, sparse.SparseLinear):
+            assert rest is None or f"{name}.weight" not in rest
+            torch.testing.assert_close(layer.values.grad, dense.weight.grad[mask[f"{name}.weight"]], **tolerance)
+        else:
+            assert f"{name}.weight" in rest
+            torch.testing.assert_close(layer.weight.grad, dense.weight.grad, **tolerance)
+        if bias:
+            torch.testing.assert_close(layer.bias.grad, dense.bias.grad, **tolerance)
+
+
+def test_expand_gives_back_what_compact_took():
+    model = mlp(10, 8, 3, torch.float32, True)
+    mask = Pruner(fraction=0.9).prune(model)
+    fast, _ = sparse.compact(model, mask)
+    restored = sparse.expand_(mlp(10, 8, 3, torch.float32, True).requires_grad_(False), fast, mask)
+    for ours, theirs in zip(restored.parameters(), mask.apply_(deepcopy(model)).parameters(), strict=True):
+        assert bits(ours) == bits(theirs)
+
+
+def test_compact_leaves_the_model_alone_and_the_dense_layers_to_the_mask():
+    model = mlp(10, 8, 3, torch.float32, True)
+    before = [bits(p) for p in model.parameters()]
+    keep = {"0.weight": torch.zeros(8, 10, dtype=torch.bool), "2.weight": torch.ones(3, 8, dtype=torch.bool)}
+    keep["0.weight"][0, 0] = True
+    fast, rest = sparse.compact(model, Mask(keep))
+    assert [bits(p) for p in model.parameters()] == before
+    assert isinstance(fast[0], sparse.SparseLinear)
+    assert type(fast[2]) is nn.Linear
+    assert rest == Mask({"2.weight": keep["2.weight"]})
+
+
+@pytest.mark.parametrize("shape", [(5, 10), (2, 5, 10), (10,)])
+def test_inputs_of_any_leading_shape(shape):
+    model = mlp(10, 8, 3, torch.float32, True)
+    mask = Pruner(fraction=0.9).prune(model)
+    fast, _ = sparse.compact(model, mask)
+    x = torch.ones(shape)
+    torch.testing.assert_close(fast(x), mask.apply_(model)(x))
