@@ -1,6 +1,6 @@
 """Unstructured pruning for PyTorch, and sparse double descent (He et al., ICML 2022)."""
 
-from sparsedd import metrics, noise, phases, scores
+from sparsedd import distributed, metrics, noise, phases, scores
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
@@ -15,6 +15,7 @@ __all__ = [
     "NoisyLabels",
     "Pruner",
     "Rewinder",
+    "distributed",
     "metrics",
     "noise",
     "phases",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sparsedd._mask import Mask
 
 # What a fresh optimizer holds for a weight, where that is not zero.
-_FRESH = {
+_FRESH: dict[tuple[type[Optimizer], str], Callable[[dict[str, Any]], Any]] = {
     (Adagrad, "sum"): lambda group: group["initial_accumulator_value"],
     (Rprop, "step_size"): lambda group: group["lr"],
 }

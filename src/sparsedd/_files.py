@@ -36,6 +36,8 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
 
 def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
     """A safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
+    if "__metadata__" in tensors:
+        raise ValueError("a .safetensors file can't hold a tensor called '__metadata__'.")
     metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
     blank = safetensors.save(dict(tensors), {"sparsedd": json.dumps(metadata, separators=(",", ":"))})
     return blank.replace(_SEAL + _BLANK, _SEAL + hashlib.sha256(blank).hexdigest().encode(), 1)

@@ -76,7 +76,7 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
 
 
 def _strings(what: str, value: Any) -> list[str]:
-    items = list(value) if isinstance(value, Iterable) else [None]
+    items: list[Any] = list(value) if isinstance(value, Iterable) else [None]
     if not all(isinstance(item, str) for item in items):
         raise TypeError(f"{what} must be a collection of strings, got {value!r}.")
     return items

@@ -103,8 +103,8 @@ class Rewinder:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
         """The rewinder of a :meth:`state_dict`."""
-        if not isinstance(state, Mapping) or set(state) != {"step", "parts"}:
-            raise ValueError("the state of a Rewinder has the keys 'step' and 'parts'.")
+        if not isinstance(state, Mapping) or set(state) != {"step", "parts"} or not isinstance(state["parts"], Mapping):
+            raise ValueError("the state of a Rewinder has the keys 'step' and 'parts', a mapping of names to states.")
         new = cls(step=state["step"])
         new._parts = deepcopy(dict(state["parts"]))
         return new
@@ -149,8 +149,13 @@ _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedD
 
 def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": path}
+        if value.layout is not torch.strided or value.is_meta or value.dtype == torch.complex128:
+            raise TypeError(f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor.")
+        key = path
+        while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
+            key += "'"
+        tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

@@ -193,6 +193,8 @@ def double_descent(
         Of the intervals, in (0, 1).
     seed
         Of the resampling.
+    resamples
+        How many.
 
     Examples
     --------

@@ -41,7 +41,8 @@ def double_descent(
 
     Returns
     -------
-    The axes.
+    matplotlib.axes.Axes
+        With the curves drawn.
 
     Examples
     --------

@@ -20,7 +20,7 @@ __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 Model = TypeVar("Model", bound=nn.Module)
 
 #: The density below which a layer runs faster in sparse form, on the CPUs measured.
-BELOW = 0.2
+BELOW = 0.1
 
 
 class SparseLinear(nn.Module):
@@ -108,8 +108,10 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
 
     Returns
     -------
-    The copy, to be trained in the model's place, and what is left of the mask: the parameters that are dense still (None if
-    there are none). :func:`expand_` brings the weights back.
+    fast
+        The copy, to be trained in the model's place; :func:`expand_` brings the weights back.
+    rest
+        What is left of the mask: the parameters that are dense still. None if there are none.
 
     Examples
     --------

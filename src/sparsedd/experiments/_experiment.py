@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from sparsedd import _checks
 from sparsedd._pruner import Pruner
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
+from sparsedd.sparse import BELOW
 
 Scale = Literal["smoke", "small", "paper"]
 
@@ -104,7 +105,7 @@ class Experiment:
     drop: float = 0.1
     rewind_step: int = 0
     evaluate_every: int = 1
-    sparse_below: float = 0.2
+    sparse_below: float = BELOW
     scale: Scale = "paper"
     seed: int = 0
 
@@ -202,15 +203,15 @@ class Experiment:
 
 #: The rows of the paper's table of hyper-parameters (Appendix B), by name, and the demo on the digits.
 PRESETS: dict[str, Experiment] = {
-    "lenet-mnist": Experiment(),
+    "lenet-mnist": Experiment(sparse_below=0.2),
     "lenet-digits": Experiment(
         dataset="digits",
         train_size=800,
         noise=Symmetric(0.4),
         batch_size=100,
         learning_rate=0.2,
-        epochs=80,
-        evaluate_every=8,
+        epochs=100,
+        evaluate_every=10,
         levels=35,
         sparse_below=0.1,
         scale="small",

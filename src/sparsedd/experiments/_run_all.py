@@ -25,13 +25,21 @@ def run_all(
 
     Parameters
     ----------
+    experiments
+        One for each seed.
+    out
+        The folder, as for :func:`run`.
     executor
         Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, MPI, Slurm. None
         runs one experiment after the other, here.
 
+    device
+        Where to train.
+
     Returns
     -------
-    The levels of each experiment, in the order given.
+    dict
+        The levels of each experiment, in the order given.
 
     Examples
     --------
