@@ -18,11 +18,13 @@ docs: .venv/test
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 .venv/demo: pyproject.toml
+	@echo "Creating the environment in .venv; torch is several gigabytes, this takes a few minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	touch $@
 
 .venv/test: pyproject.toml
+	@echo "Creating the environment in .venv; torch is several gigabytes, this takes a few minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@

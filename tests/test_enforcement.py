@@ -692,7 +692,7 @@ def test_a_parameter_of_another_shape_is_an_error_that_names_it(warm):
     model = net()
     mask = half(model)
     optimizer = SGD(model.parameters(), 0.05)
-    with pytest.raises(ValueError, match=r"'fc.weight' has shape \(3, 1\)"), mask.enforce(model, optimizer):  # noqa: PT012
+    with pytest.raises(ValueError, match=r"'fc.weight' has shape \(3, 1\)"), mask.enforce(model, optimizer):
         if warm:
             gradients(model, optimizer, 0)
             optimizer.step()

@@ -30,7 +30,7 @@ class Items(Dataset):
         if not 0 <= index < self.n:
             raise IndexError
         torch.rand(1)
-        np.random.rand()  # noqa: NPY002
+        np.random.rand()
         return self.make(index)
 
 

@@ -133,8 +133,8 @@ def test_untouched_gives_every_generator_back(error):
     before = generators()
     try:
         with _random.untouched():
-            random.random(), np.random.rand(), torch.rand(1)  # noqa: B018, NPY002
-            random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: B018, NPY002
+            random.random(), np.random.rand(), torch.rand(1)
+            random.seed(1), np.random.seed(1), torch.manual_seed(1)
             assert generators() != before
             if error:
                 raise error

@@ -150,7 +150,9 @@ _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedD
 def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.is_meta or value.dtype == torch.complex128:
-            raise TypeError(f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor.")
+            raise TypeError(
+                f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."
+            )
         key = path
         while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
             key += "'"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import sparsedd
 from sparsedd import experiments, phases
 from sparsedd.experiments import PRESETS, Experiment, Level, Store
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sparsedd", description="Unstructured pruning, and sparse double descent.")
+    parser.add_argument("--version", action="version", version=f"sparsedd {sparsedd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")

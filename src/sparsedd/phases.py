@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsedd import _random
+from sparsedd import _checks, _random
 
 __all__ = ["DoubleDescent", "Interval", "Landmarks", "Phase", "Phases", "double_descent", "phases"]
 
@@ -206,6 +206,8 @@ def double_descent(
     curves = _curves("test_accuracy", test_accuracy, s)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
+    _checks.whole("seed", seed)
+    _checks.whole("resamples", resamples, least=1)
     i, j = _dip_and_peak(curves.mean(axis=0))
     dips, gains = curves[:, 0] - curves[:, i], curves[:, j] - curves[:, 0]
     n = len(curves)

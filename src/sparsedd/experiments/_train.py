@@ -12,7 +12,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves
 from sparsedd.metrics import evaluate
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 500
 
 
 def schedule(experiment: Experiment, steps_per_epoch: int) -> Callable[[int], float]:
@@ -61,7 +61,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             optimizer.zero_grad()
-            cross_entropy(model(inputs[batch]), labels[batch]).backward()
+            cross_entropy(model(inputs.index_select(0, batch)), labels[batch]).backward()
             optimizer.step()
         done = epoch + 1
         if done % experiment.evaluate_every == 0 or done == experiment.epochs:
