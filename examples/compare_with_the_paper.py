@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot
 
-from sparsedd import plotting
+from sparsedd import phases, plotting
 
 pyplot.switch_backend("agg")
 RESULTS = Path(__file__).parent.parent / "results" / "mnist-lenet-symmetric20"
@@ -40,14 +40,14 @@ figure.savefig(out / "comparison.png", dpi=150)
 
 for name, curve, left in (("ours", ours, ours["remaining"]), ("published", theirs, theirs["hidden_weights"])):
     test, train = curve["test_accuracy"], curve["train_accuracy"]
-    peak = int(test.argmax())
-    dip = int(test[:peak].argmin())
+    found = phases.double_descent(1 - left / left[0], test)
+    dip, peak = (int(np.argmin(abs(1 - left / left[0] - s))) for s in (found.dip_sparsity, found.peak_sparsity))
     print(
         f"{name}: dense {test[0]:.3f}; dip {test[dip]:.3f} at {left[dip]:,.0f} hidden weights; "
         f"highest {test[peak]:.3f} at {left[peak]:,.0f}; train/test there {train[peak] / test[peak]:.3f}"
     )
-farthest = int(ours["learning_distance"].argmax())
+distance = ours["learning_distance"]
 print(
-    f"learning distance: {ours['learning_distance'][0]:.1f} dense, {ours['learning_distance'][farthest]:.1f} at most, "
-    f"at {ours['remaining'][farthest]:,.0f} hidden weights, {ours['learning_distance'][-1]:.1f} at the last level"
+    f"learning distance: {distance[0]:.1f} dense, {distance.max():.1f} at most, at "
+    f"{ours['remaining'][distance.argmax()]:,.0f} hidden weights, {distance[-1]:.1f} at the last level"
 )

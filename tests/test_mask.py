@@ -61,7 +61,7 @@ def test_what_goes_in_and_out_is_a_copy(n):
         (mask | mask)["fc.weight"],
     ):
         handed_out.logical_not_()
-    assert mask == mask_of(n)
+        assert mask == mask_of(n)
     assert Mask(mask).digest() == mask.digest() == mask_of(n).digest()
 
 

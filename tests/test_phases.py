@@ -62,6 +62,18 @@ KNOWN = {
         [0.7, 0.5, 0.9, 0.9],
         [LIGHT, CRITICAL, SWEET, SWEET],
     ),
+    "sweet is what beats the dense net": (
+        levels(4),
+        [1, 0.95, 0.9, 0.85],
+        [0.8, 0.5, 0.75, 0.95],
+        [LIGHT, CRITICAL, CRITICAL, SWEET],
+    ),
+    "a rise to less than the dense net is none": (
+        levels(4),
+        [1, 0.9, 0.8, 0.3],
+        [0.9, 0.5, 0.8, 0.3],
+        [LIGHT, CRITICAL, COLLAPSED, COLLAPSED],
+    ),
     "one level": ([0], [1], [0.5], [LIGHT]),
 }
 

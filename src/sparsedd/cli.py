@@ -167,14 +167,21 @@ def _sentences(sparsity: Sequence[float], train: np.ndarray, test: np.ndarray) -
     def between(interval: phases.Interval) -> str:
         return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})" if dd.seeds > 1 else ""
 
+    worse = "Pruning first makes overfitting worse" if dd.dip > 0 else "Pruning does not make overfitting worse"
+    better = "Then it relieves it" if dd.gain > 0 else "It does not relieve it later"
+    end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
     return (
         f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
         f"{mean[0]:.1f} % of the test images.\n"
-        f"Pruning first makes overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is {mean[dip]:.1f} %, "
-        f"{100 * dd.dip:.1f} points lower{between(dd.dip_interval)}.\n"
-        f"Then it relieves it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, {100 * dd.gain:.1f} points "
-        f"above the dense net{between(dd.gain_interval)}, before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %."
+        f"{worse}: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is {mean[dip]:.1f} %, "
+        f"{_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
+        f"{better}: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
+        f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
     )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * abs(difference):.1f} points {'above' if difference > 0 else 'below'}"
 
 
 def _positive(text: str) -> int:
