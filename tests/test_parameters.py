@@ -296,3 +296,11 @@ def test_the_model_is_never_wrapped_renamed_or_changed_in_class():
         hooks = [v for m in other.modules() for k, v in vars(m).items() if "hook" in k and hasattr(v, "__len__")]
         assert not any(len(h) for h in hooks)
         assert all(type(p) is nn.Parameter for p in other.parameters())
+
+
+def test_names_that_a_wrapper_gives_are_as_good():
+    model = net()
+    for wrapped in (nn.DataParallel(model), torch.compile(model, backend="eager"), nn.DataParallel(torch.compile(model))):
+        names = [name for name, p in wrapped.named_parameters() if p.dim() > 1]
+        assert Mask.dense(wrapped, names) == Mask.dense(model)
+    assert torch.equal(Mask.dense(model)["_orig_mod.fc.weight"], Mask.dense(model)["fc.weight"])

@@ -410,9 +410,9 @@ def test_nan_is_refused_with_the_name_of_the_parameter(name, scope, how):
 @pytest.mark.parametrize(
     ("score", "error", "message"),
     [
-        (lambda name, w: w.detach()[0], ValueError, r"score of 'conv.weight' must be a tensor of shape \(3, 1, 3, 3\)"),
-        (lambda name, w: None, ValueError, "got NoneType"),
-        (lambda name, w: 1.0, ValueError, "got float"),
+        (lambda name, w: w.detach()[0], ValueError, r"score of 'conv.weight' must have shape \(3, 1, 3, 3\)"),
+        (lambda name, w: None, TypeError, "got NoneType"),
+        (lambda name, w: 1.0, TypeError, "got float"),
         (lambda name, w: w.detach() > 0, TypeError, "must be real numbers, got torch.bool"),
         (lambda name, w: w.detach() + 1j, TypeError, "must be real numbers, got torch.complex64"),
     ],

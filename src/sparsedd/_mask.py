@@ -95,12 +95,12 @@ class Mask(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         try:
-            return self._keep[name].clone()
+            return self._keep[plain(name)].clone()
         except KeyError:
             raise KeyError(f"the mask has no parameter {name!r}. It has {listed(self)}.") from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._keep
+        return isinstance(name, str) and plain(name) in self._keep
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keep)

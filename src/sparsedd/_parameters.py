@@ -63,8 +63,10 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """The named parameters, in the order of the model, looked up now."""
     if isinstance(names, str):
         raise TypeError(f"names must be a collection of parameter names, got the string {names!r}: write [{names!r}].")
-    wanted = dict.fromkeys(plain(name) for name in _strings("names", names))
     every = parameters(model)
+    wanted = dict.fromkeys(plain(name) for name in _strings("names", names))
+    if model is not unwrapped(model):  # names of the wrapper are as good
+        wanted = dict.fromkeys(name if name in every else name.removeprefix("module.") for name in wanted)
     for name in wanted:
         if name not in every:
             raise ValueError(f"the model has no parameter {name!r}. It has {listed(every)}.")

@@ -151,9 +151,10 @@ def _dense(model: nn.Module) -> Mask:
 def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor) -> Tensor:
     """The scores of the kept weights of a parameter, as a vector."""
     values = score(name, parameter)
-    if not isinstance(values, Tensor) or values.shape != parameter.shape:
-        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"the score of {name!r} must be a tensor of shape {tuple(parameter.shape)}, got {got}.")
+    if not isinstance(values, Tensor):
+        raise TypeError(f"the score of {name!r} must be a tensor, got {type(values).__name__}.")
+    if values.shape != parameter.shape:
+        raise ValueError(f"the score of {name!r} must have shape {tuple(parameter.shape)}, got {tuple(values.shape)}.")
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"the score of {name!r} must be real numbers, got {values.dtype}.")
     kept = values.detach().to(keep.device)[keep]
