@@ -6,8 +6,10 @@ import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from multiprocessing import get_context
 
+import numpy as np
 import pytest
 import torch
 from helpers import bits, no_global_draws
@@ -110,6 +112,12 @@ def test_the_papers_row_for_mnist():
         ({"momentum": -0.1}, ValueError),
         ({"scale": "huge"}, ValueError),
         ({"seed": -1}, ValueError),
+        ({"drop": -1.0}, ValueError),
+        ({"learning_rate": float("inf")}, ValueError),
+        ({"learning_rate": "a"}, TypeError),
+        ({"momentum": None}, TypeError),
+        ({"milestones": 5}, TypeError),
+        ({"milestones": ("a",)}, TypeError),
     ],
 )
 def test_wrong_fields_are_refused(wrong, error):
@@ -309,8 +317,8 @@ def test_an_altered_file_is_found_and_named(tmp_path, name):
         pass
     path = Store(tmp_path, TINY).path / name
     whole = path.read_bytes()
-    for place in (0, len(whole) // 2, len(whole) - 2):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for place, change in ((0, 1), (len(whole) // 2, 1), (len(whole) - 2, 1), (len(whole) // 2, 128)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
         with pytest.raises(ValueError, match=name):
             list(run(TINY, tmp_path))
     path.write_bytes(whole)
@@ -332,6 +340,45 @@ def test_two_runs_of_one_experiment_keep_out_of_each_others_way(tmp_path, monkey
     with pytest.raises(RuntimeError, match="another process is running"):
         next(iter(list(run(TINY, tmp_path))))
     assert len(list(first)) == TINY.levels - 1
+
+
+def test_a_second_run_goes_on_from_what_the_first_has_stored_meanwhile(tmp_path):
+    first, second = run(TINY, tmp_path), run(TINY, tmp_path)
+    next(first)
+    next(second)
+    assert len(list(first)) == TINY.levels - 1
+    assert [level.level for level in second] == [1, 2, 3]
+    assert len(Store(tmp_path, TINY).levels()) == TINY.levels
+
+
+def test_other_peoples_hidden_files_are_left_alone(tmp_path):
+    next(run(TINY, tmp_path))
+    folder = Store(tmp_path, TINY).path
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".notes").touch()
+    assert len(list(run(TINY, tmp_path))) == TINY.levels
+    assert (folder / ".notes").exists()
+
+
+def test_a_run_that_can_not_start_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="exclude"):
+        next(run(replace(TINY, exclude=("fc9",)), tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_numpys_numbers_and_lists_are_as_good():
+    ours = Experiment(seed=np.int64(1), learning_rate=np.float32(0.1), exclude=["fc3"], milestones=[80], epochs=np.int64(9))
+    theirs = Experiment(seed=1, learning_rate=0.1, exclude=("fc3",), milestones=(80,), epochs=9)
+    assert ours == theirs
+    assert ours.key == theirs.key
+    assert hash(ours) == hash(theirs)
+    assert Experiment(noise=noise.Symmetric(np.float32(0.1))).key == Experiment(noise=noise.Symmetric(0.1)).key
+
+
+def test_a_ratio_is_not_its_nearest_double():
+    exact, near = (Experiment(pruner=Pruner(fraction=f)) for f in (Fraction(5, 6), float(Fraction(5, 6))))
+    assert exact.key != near.key
+    assert Experiment.from_config(json.loads(json.dumps(exact.config()))) == exact
 
 
 def test_a_store_can_be_opened_from_its_folder(tmp_path):

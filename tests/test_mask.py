@@ -383,3 +383,33 @@ def test_masks_are_contiguous_whatever_they_were_made_of():
     assert Mask({"w": keep}) == Mask({"w": keep.contiguous()})
     assert Mask({"w": keep}).digest() == Mask({"w": keep.contiguous()}).digest()
     assert Mask({"w": keep})["w"].is_contiguous()
+
+
+def test_a_tied_parameter_is_named_once():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    mask = Mask({name: torch.ones(3, 3, dtype=torch.bool) for name in ("0.weight", "1.weight")})
+    with pytest.raises(ValueError, match=r"'0.weight' and '1.weight' are one tied parameter"):
+        mask.apply_(model)
+
+
+def test_a_mask_under_a_wrappers_names_fits_the_wrapper():
+    model = nn.DataParallel(nn.Linear(3, 3))
+    mask = Mask({"module.weight": torch.eye(3) > 0})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with mask.enforce(model, optimizer):
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert int((model.module.weight != 0).sum()) == 3
+
+
+def test_a_name_that_contains_a_wrappers_is_left_alone():
+    model = nn.Sequential()
+    model.add_module("my_orig_mod", nn.Linear(2, 2))
+    assert list(Mask.dense(model)) == ["my_orig_mod.weight"]
+
+
+def test_masks_of_a_meta_model_fit_what_it_becomes():
+    model = nn.Linear(2, 2, device="meta")
+    mask = Mask.dense(model)
+    assert mask.holds(model.to_empty(device="cpu"))

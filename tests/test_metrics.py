@@ -187,3 +187,21 @@ def test_a_loss_may_be_any_function():
     found = metrics.evaluate(net(), [(x, y)], loss=lambda out, target: mse_loss(out, nn.functional.one_hot(target, 3).float()))
     assert found.loss > 0
     assert Mask.dense(net()).sparsity == metrics.sparsity(net()) == 0.0
+
+
+def test_empty_batches_do_not_count_and_wrong_shapes_are_refused():
+    model, x, y = nn.Identity(), torch.eye(3), torch.arange(3)
+    assert metrics.evaluate(model, [(x, y), (x[:0], y[:0])]) == metrics.evaluate(model, [(x, y)])
+    with pytest.raises(ValueError, match=r"got \(3, 3, 2\) and \(3, 2\)"):
+        metrics.evaluate(model, [(torch.zeros(3, 3, 2), torch.zeros(3, 2, dtype=torch.int64))])
+
+
+def test_the_distance_of_complex_weights_counts_both_parts():
+    assert metrics.learning_distance({"w": torch.zeros(1, 1)}, {"w": torch.full((1, 1), 3 + 4j)}) == pytest.approx(5.0)
+
+
+def test_a_state_dict_of_a_wrapper_is_one_of_the_model():
+    model = nn.DataParallel(nn.Linear(2, 2))
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    nn.init.zeros_(model.module.weight)
+    assert metrics.learning_distance(state, model) == pytest.approx(state["module.weight"].norm().item())

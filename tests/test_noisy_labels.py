@@ -228,3 +228,37 @@ GOOD = TensorDataset(X, LABELS)
 def test_what_can_not_be_meant_is_refused(make, error, message):
     with no_global_draws(), pytest.raises(error, match=message):
         make()
+
+
+class Counting(torch.utils.data.Dataset):
+    """Counts which items are read."""
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return {"x": index, "y": index % 3}
+
+
+def test_of_a_subset_only_its_items_are_read():
+    dataset = Counting()
+    noisy = NoisyLabels(torch.utils.data.Subset(dataset, [4, 8]), noise.Symmetric(0.0), label="y", num_classes=3)
+    assert dataset.read == [4, 8]
+    assert noisy.clean.tolist() == [1, 2]
+    assert NoisyLabels(torch.utils.data.Subset(noisy, [0]), noise.Symmetric(0.0), label="y").num_classes == 3
+
+
+def test_a_label_that_is_somewhere_else_is_said_so():
+    dataset = Counting()
+    dataset.targets = [k % 3 for k in range(100)]
+    with pytest.raises(ValueError, match=r"label=1 is not where the dataset keeps its labels: it has the keys \['x', 'y'\]"):
+        NoisyLabels(dataset, noise.Symmetric(0.2))[0]
+
+
+def test_a_noise_is_an_object_and_not_its_class():
+    with pytest.raises(TypeError, match="such as"):
+        NoisyLabels(Counting(), noise.Symmetric, label="y")

@@ -138,7 +138,7 @@ def test_each_phase_is_what_the_rule_says(sweep):
 def test_seeds_count_by_their_mean(sweep, seeds):
     sparsity, train, test = sweep
     assert phases(sparsity, [train] * seeds, np.array([test] * seeds)).boundaries == phases(sparsity, train, test).boundaries
-    exact = np.round(np.array(test) * 64) / 64
+    exact = np.clip(np.round(np.array(test) * 64) / 64, 1 / 64, 63 / 64)
     either_side = [exact + 1 / 64, exact - 1 / 64] * seeds
     assert phases(sparsity, train, either_side) == phases(sparsity, train, exact)
 

@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -378,11 +379,11 @@ def test_shares_are_checked(fraction, error, message):
         Pruner().prune_to(net(), fraction)
 
 
-@pytest.mark.parametrize("wrong", ["taylor", None, [], 3])
-def test_score_and_scope_are_checked(wrong):
-    with pytest.raises(ValueError, match="score must be one of 'magnitude', 'gradient', 'random' or a callable, got "):
-        Pruner(wrong)
-    with pytest.raises(ValueError, match="scope must be 'global' or 'layer', got "):
+@pytest.mark.parametrize(("wrong", "scope_error"), [("taylor", ValueError), (None, TypeError), ([], TypeError), (3, TypeError)])
+def test_score_and_scope_are_checked(wrong, scope_error):
+    with pytest.raises(scope_error, match=re.escape(f"'magnitude', 'gradient', 'random' or a callable, got {wrong!r}")):
+        Pruner(score=wrong)
+    with pytest.raises(scope_error, match=re.escape(f"scope must be 'global' or 'layer', got {wrong!r}")):
         Pruner(scope=wrong)
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DataParallel
 from torch.optim import SGD, Adam, Optimizer, lr_scheduler
 
-from sparsedd import Mask, Pruner, Rewinder
+from sparsedd import Mask, Pruner, Rewinder, metrics
 
 
 class Part:
@@ -271,7 +271,7 @@ def test_a_state_that_does_not_fit_leaves_every_part_as_it_was():
         start.rewind(model=model, optimizer=SGD([{"params": [w]} for w in net().parameters()], 0.1))
     with pytest.raises(ValueError, match="'scheduler' was not captured. There is model, optimizer, part, small"):
         start.rewind(model=model, scheduler=Part({}))
-    with pytest.raises(TypeError, match="'optimizer' must have load_state_dict, got float"):
+    with pytest.raises(TypeError, match="'optimizer' must have state_dict and load_state_dict, got float"):
         start.rewind(model=model, optimizer=0.1)
     assert everything(model) == before
     assert same(optimizer.state_dict(), groups)
@@ -374,3 +374,42 @@ def test_a_changed_shortened_or_other_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="mask holds a mask, not a rewinder"):
         Rewinder.load(tmp_path / "mask")
     assert Rewinder.load(tmp_path / "start").step == 3
+
+
+class Versioned(nn.Linear):
+    """A module that would upgrade a state of an older version."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_a_state_keeps_the_version_of_its_module(tmp_path):
+    model = nn.Sequential(Versioned(2, 2))
+    start = Rewinder(model=model)
+    start.rewind(model=model)
+    start.save(tmp_path / "start.safetensors")
+    Rewinder.load(tmp_path / "start.safetensors").rewind(model=model)
+
+
+def test_a_wrapped_part_of_a_model_has_the_names_of_the_model():
+    model = nn.Sequential(nn.DataParallel(nn.Linear(2, 2)), nn.Linear(2, 1))
+    start = Rewinder(model=model)
+    assert list(start["model"]) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    before = model[0].module.weight.detach().clone()
+    nn.init.zeros_(model[0].module.weight)
+    assert metrics.learning_distance(start["model"], model) == pytest.approx(before.norm().item())
+    start.rewind(model=model)
+    assert torch.equal(model[0].module.weight, before)
+
+
+def test_a_rewind_that_fails_gives_the_learning_rate_back():
+    optimizer = SGD(net().parameters(), 0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    start = Rewinder(scheduler=scheduler, small=nn.Linear(1, 1))
+    optimizer.param_groups[0]["lr"] = 0.123
+    with pytest.raises(ValueError, match="'small' does not fit"):
+        start.rewind(scheduler=scheduler, small=nn.Linear(2, 2))
+    assert optimizer.param_groups[0]["lr"] == 0.123

@@ -84,3 +84,72 @@ def test_inputs_of_any_leading_shape(shape):
     fast, _ = sparse.compact(model, mask)
     x = torch.ones(shape)
     torch.testing.assert_close(fast(x), mask.apply_(model)(x))
+
+
+def train_a_little(model: nn.Module, mask: Mask | None) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    enforcement = mask.enforce(model, optimizer) if mask is not None else None
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(4, 10, generator=generator)).square().mean().backward()
+        optimizer.step()
+    if enforcement is not None:
+        enforcement.remove()
+
+
+@pytest.mark.parametrize("how", ["module", "weight"])
+def test_tied_layers_stay_tied(how):
+    first, second = nn.Linear(10, 10), nn.Linear(10, 10)
+    if how == "weight":
+        second.weight = first.weight
+    model = nn.Sequential(first, nn.Tanh(), first if how == "module" else second, nn.Linear(10, 10))
+    mask = Pruner(score="random").prune_to(model, 0.95)
+    fast, rest = sparse.compact(model, mask, below=0.5)
+    assert list(rest) == ["0.weight"], "a tied weight stays dense"
+    dense = deepcopy(model)
+    train_a_little(dense, mask)
+    train_a_little(fast, rest)
+    sparse.expand_(model, fast, mask)
+    assert mask.holds(model)
+    for ours, theirs in zip(model.parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_copy_of_something_else_leaves_the_model_alone():
+    model = mlp(10, 8, 3, torch.float32, True)
+    one, other = (Pruner(fraction=f).prune(model) for f in (0.95, 0.97))
+    fast, _ = sparse.compact(model, one, below=0.5)
+    before = [bits(p) for p in model.parameters()]
+    with pytest.raises(ValueError, match="was not made of this model and mask"):
+        sparse.expand_(model, fast, other)
+    with pytest.raises(ValueError, match="was not made of this model and mask"):
+        sparse.expand_(model, nn.Sequential(nn.Linear(10, 8)), one)
+    assert [bits(p) for p in model.parameters()] == before
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_wrapped_models(wrap):
+    model = mlp(10, 8, 3, torch.float32, True)
+    mask = Pruner(fraction=0.95).prune(model)
+    fast, _ = sparse.compact(wrap(model), mask, below=0.5)
+    assert isinstance(fast[0], sparse.SparseLinear)
+    before = [bits(p) for p in mask.apply_(deepcopy(model)).parameters()]
+    sparse.expand_(wrap(model), fast, mask)
+    assert [bits(p) for p in model.parameters()] == before
+
+
+def test_a_layer_keeps_its_mode_and_what_is_frozen():
+    model = mlp(10, 8, 3, torch.float32, True).eval().requires_grad_(False)
+    fast, _ = sparse.compact(model, Pruner(fraction=0.95).prune(model), below=0.5)
+    assert not any(module.training for module in fast.modules())
+    assert not any(p.requires_grad for p in fast.parameters())
+
+
+def test_autocast_does_not_reach_the_sparse_products():
+    model = mlp(10, 8, 3, torch.float32, True)
+    mask = Pruner(fraction=0.95).prune(model)
+    fast, _ = sparse.compact(model, mask, below=0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast(torch.randn(4, 10)).sum().backward()
+    assert fast[0].values.grad is not None

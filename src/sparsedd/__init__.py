@@ -1,12 +1,17 @@
 """Unstructured pruning for PyTorch, and sparse double descent (He et al., ICML 2022)."""
 
-from sparsedd import distributed, metrics, noise, phases, scores
+from importlib import import_module
+from types import ModuleType
+
+from sparsedd import distributed, metrics, noise, phases, scores, sparse
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._parameters import prunable
 from sparsedd._pruner import Pruner
 from sparsedd._rewinder import Rewinder
+
+_LAZY = ("data", "experiments", "models", "plotting")  # above the core: imported when first asked for
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,4 +26,11 @@ __all__ = [
     "phases",
     "prunable",
     "scores",
+    "sparse",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return import_module(f"sparsedd.{name}")
+    raise AttributeError(f"module 'sparsedd' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Arguments, checked and read exactly."""
 
 from fractions import Fraction
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Rational, Real
 
 
@@ -29,6 +29,16 @@ def whole(name: str, value: object, *, least: int = 0) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
     return int(value)
+
+
+def number(name: str, value: object, *, above: float = -inf, least: float = -inf) -> float:
+    """A finite number above one bound and not below another."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
+    if not isfinite(value) or value <= above or value < least:
+        bound = f"above {above:g}" if above > -inf else f"at least {least:g}"
+        raise ValueError(f"{name} must be finite and {bound}, got {value}.")
+    return float(str(value)) if not isinstance(value, Rational) else float(value)
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

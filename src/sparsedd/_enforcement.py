@@ -111,12 +111,13 @@ class Enforcement:
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too.
-        for name in self.mask:
-            w = _real(lookup(self._model, name))
-            bits = self._bits.get(name)
-            if bits is None or bits.device != w.device or bits.element_size() != w.element_size() or bits.shape != w.shape:
-                bits = self._bits[name] = _all_ones(w, self.mask._on(self._model)[name][1])
-            w.view(bits.dtype).bitwise_and_(bits)
+        weights = {name: _real(lookup(self._model, name)) for name in self._bits}
+        if not weights or any(_differ(weights[name], bits) for name, bits in self._bits.items()):
+            pairs = {name: (_real(p), keep) for name, (p, keep) in self.mask._on(self._model).items()}
+            weights = {name: w for name, (w, _) in pairs.items()}
+            self._bits = {name: _all_ones(w, keep) for name, (w, keep) in pairs.items()}
+        for name, bits in self._bits.items():
+            weights[name].view(bits.dtype).bitwise_and_(bits)
 
     @torch.no_grad()
     def _refresh_state(self) -> None:
@@ -128,7 +129,7 @@ class Enforcement:
                     if id(p) not in pruned:
                         continue
                     for key, value in optimizer.state.get(p, {}).items():
-                        if isinstance(value, Tensor) and value.shape == p.shape and value.dim() > 0:
+                        if isinstance(value, Tensor) and value.shape == p.shape and key != "step":
                             fresh = next((f(group) for (c, k), f in _FRESH.items() if k == key and isinstance(optimizer, c)), 0)
                             value.masked_fill_(pruned[id(p)].to(value.device), fresh)
 
@@ -136,6 +137,11 @@ class Enforcement:
 def _real(p: Tensor) -> Tensor:
     """The weights themselves; of complex ones the two parts, as one more dimension."""
     return torch.view_as_real(p.detach()) if p.is_complex() else p.detach()
+
+
+def _differ(w: Tensor, bits: Tensor) -> bool:
+    """Have the weights become something else than what the bits were made for?"""
+    return bits.device != w.device or bits.element_size() != w.element_size() or bits.shape != w.shape
 
 
 def _all_ones(w: Tensor, keep: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 VERSION = 1
+TEMPORARY = ".sparsedd-tmp"  # what a killed process may leave behind ends in this
 _SEAL = b'{\\"sha256\\":\\"'  # how the JSON of the metadata begins inside the JSON of the header
 _BLANK = b"0" * 64
 
@@ -21,7 +22,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file in one act: a reader, or a crash, meets the old content or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -76,7 +76,9 @@ class Mask(Mapping[str, Tensor]):
         Mask(6 of 6 weights, sparsity 0.00%)
         """
         chosen = once(select(model, prunable(model) if names is None else names))
-        return cls({name: torch.ones(p.shape, dtype=torch.bool, device=p.device) for name, p in chosen.items()})
+        return cls(
+            {name: torch.ones(p.shape, dtype=torch.bool, device="cpu" if p.is_meta else p.device) for name, p in chosen.items()}
+        )
 
     @classmethod
     def nonzero(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
@@ -187,13 +189,18 @@ class Mask(Mapping[str, Tensor]):
     def _on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
         """Each parameter of the model as it is now, in the order of the model, with its mask on the same device."""
         found = select(model, self)
+        keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in self._keep.items()}
+        owners: dict[int, str] = {}
         for name, p in found.items():
-            if p.shape != self._keep[name].shape:
+            if p.shape != keeps[name].shape:
                 raise ValueError(
-                    f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(self._keep[name].shape)} in the mask: "
+                    f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(keeps[name].shape)} in the mask: "
                     "the mask belongs to another model."
                 )
-        return {name: (p, self._keep[name].to(p.device)) for name, p in found.items()}
+            if id(p) in owners:
+                raise ValueError(f"{owners[id(p)]!r} and {name!r} are one tied parameter: a mask names it once.")
+            owners[id(p)] = name
+        return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
 
     @torch.no_grad()
     def apply_(self, model: Model) -> Model:

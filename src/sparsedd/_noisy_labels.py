@@ -63,7 +63,7 @@ class NoisyLabels(Dataset[Any]):
             raise TypeError(f"dataset must have a length and be indexable, got {type(dataset).__name__}.")
         if isinstance(label, bool) or not isinstance(label, int | str):
             raise TypeError(f"label must be an index or the key of a dict item, got {label!r}.")
-        if not callable(noise):
+        if not callable(noise) or isinstance(noise, type):
             raise TypeError(f"noise must be a callable such as sparsedd.noise.Symmetric(0.2), got {noise!r}.")
         clean = _labels(dataset, label)
         if num_classes is None:
@@ -104,7 +104,7 @@ class NoisyLabels(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         item = self.dataset[index]
-        target = _as(item[self.label], int(self._targets[index]))
+        target = _as(_label_of(item, self.label), int(self._targets[index]))
         if isinstance(item, Mapping):
             return {**item, self.label: target}
         parts = list(item)
@@ -122,20 +122,32 @@ class NoisyLabels(Dataset[Any]):
 
 def _labels(dataset: Any, label: int | str) -> Tensor:
     """The labels of a dataset, (n,) int64."""
-    if isinstance(dataset, Subset):
-        return _labels(dataset.dataset, label)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    known = _known_labels(dataset, label)
+    if known is not None:
+        return known
     if isinstance(dataset, ConcatDataset):
         return torch.cat([_labels(part, label) for part in dataset.datasets])
+    with _random.untouched():
+        return _integers([_label_of(dataset[i], label) for i in range(len(dataset))])
+
+
+def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
+    """The labels, if they can be had without reading the items."""
+    if isinstance(dataset, Subset):
+        labels = _known_labels(dataset.dataset, label)
+        return None if labels is None else labels[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    if isinstance(dataset, ConcatDataset):
+        parts = [_known_labels(part, label) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
     if isinstance(dataset, TensorDataset) and isinstance(label, int):
         if not -len(dataset.tensors) <= label < len(dataset.tensors):
             raise ValueError(f"label={label}, but the dataset has {len(dataset.tensors)} tensors.")
         return _integers(dataset.tensors[label])
     targets = getattr(dataset, "targets", None)
-    if targets is not None and len(targets) == len(dataset):
-        transform = getattr(dataset, "target_transform", None)
-        return _integers(targets if transform is None else [transform(t) for t in targets])
-    with _random.untouched():
-        return _integers([_label_of(dataset[i], label) for i in range(len(dataset))])
+    if targets is None or len(targets) != len(dataset):
+        return None
+    transform = getattr(dataset, "target_transform", None)
+    return _integers(targets if transform is None else [transform(t) for t in targets])
 
 
 def _label_of(item: Any, label: int | str) -> Any:
@@ -166,6 +178,8 @@ def _class_count(dataset: Any) -> int | None:
         return _class_count(dataset.dataset)
     if isinstance(dataset, ConcatDataset):
         return max((_class_count(part) or 0 for part in dataset.datasets), default=0) or None
+    if isinstance(dataset, NoisyLabels):
+        return dataset.num_classes
     classes = getattr(dataset, "classes", None)
     return len(classes) if isinstance(classes, list | tuple) else None
 

@@ -32,6 +32,21 @@ def unwrapped(module: nn.Module) -> nn.Module:
             return module
 
 
+def state_names(model: nn.Module) -> dict[str, str]:
+    """The keys of the model's state dict, each with the name that it has in the model without any wrapper."""
+    wrappers = {id(m) for m in model.modules() if unwrapped(m) is not m}
+    names = {}
+    for key in model.state_dict():
+        kept, module = [], model
+        for part in key.split("."):
+            if id(module) not in wrappers:
+                kept.append(part)
+            child = module._modules.get(part)  # the last part names a parameter or a buffer
+            module = module if child is None else child
+        names[key] = ".".join(kept)
+    return names
+
+
 def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Every module with its name in the unwrapped model, a shared one under each of its names."""
     if not isinstance(model, nn.Module):
@@ -93,12 +108,12 @@ def lookup(model: nn.Module, name: str) -> nn.Parameter:
             module = unwrapped(module._modules[part])  # type: ignore[arg-type]
         return module._parameters[leaf]  # type: ignore[return-value]
     except (KeyError, AttributeError):
-        return select(model, [name])[name]
+        return next(iter(select(model, [name]).values()))
 
 
 def plain(name: str) -> str:
     """A name without the segments that torch.compile adds."""
-    return name.replace("_orig_mod.", "")
+    return ".".join(part for part in name.split(".") if part != "_orig_mod") if "_orig_mod" in name else name
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:

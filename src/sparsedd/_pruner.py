@@ -52,8 +52,11 @@ class Pruner:
 
     def __post_init__(self) -> None:
         _checks.share("fraction", self.fraction, one=False)
-        if not callable(self.score) and not (isinstance(self.score, str) and self.score in NAMED):
-            raise ValueError(f"score must be one of {listed(map(repr, NAMED))} or a callable, got {self.score!r}.")
+        if not callable(self.score) and self.score not in list(NAMED):
+            kind = ValueError if isinstance(self.score, str) else TypeError
+            raise kind(f"score must be one of {listed(map(repr, NAMED))} or a callable, got {self.score!r}.")
+        if not isinstance(self.scope, str):
+            raise TypeError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
 
@@ -158,7 +161,7 @@ def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tenso
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"the score of {name!r} must be real numbers, got {values.dtype}.")
     kept = values.detach().to(keep.device)[keep]
-    if kept.dtype != torch.float32:  # float64 ranks every integer and every narrower float exactly
+    if kept.dtype != torch.float32:  # float64 ranks every narrower float, and integers up to 2**53, exactly
         kept = kept.double() if kept.element_size() > 2 or not kept.is_floating_point() else kept.float()
     if kept.isnan().any():
         raise ValueError(f"the score of {name!r} is NaN for {int(kept.isnan().sum()):,} kept weights: has training diverged?")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
-from sparsedd._parameters import listed, plain, unwrapped
+from sparsedd._parameters import listed, state_names
 
 
 class Rewinder:
@@ -48,8 +48,7 @@ class Rewinder:
     def __init__(self, *, step: int = 0, **parts: Any) -> None:
         self._step = _checks.whole("step", step)
         for name, part in parts.items():
-            if not (callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))):
-                raise TypeError(f"{name!r} must have state_dict and load_state_dict, got {type(part).__name__}.")
+            _check(name, part)
         self._parts = {name: _captured(part) for name, part in parts.items()}
 
     @property
@@ -72,7 +71,8 @@ class Rewinder:
     def rewind(self, **parts: Any) -> int:
         """Give the parts that are passed, and no others, their captured states; return the step.
 
-        A scheduler brings the learning rates of its optimizer along. Where a state does not fit, all parts are as they were.
+        A scheduler brings the learning rates of its optimizer along, but not a momentum that it cycles, which is the
+        optimizer's: pass that, too. Where a state does not fit, all parts are as they were.
 
         Raises
         ------
@@ -82,15 +82,17 @@ class Rewinder:
         for name, part in parts.items():
             if name not in self._parts:
                 raise ValueError(f"{name!r} was not captured. There is {listed(self._parts)}.")
-            if not callable(getattr(part, "load_state_dict", None)):
-                raise TypeError(f"{name!r} must have load_state_dict, got {type(part).__name__}.")
+            _check(name, part)
         before = {name: _captured(part) for name, part in parts.items()}
+        rates = [(group, deepcopy(group["lr"])) for p in parts.values() for group in _groups(p)]
         try:
             for name, part in parts.items():
                 _restore(part, deepcopy(self._parts[name]))
         except Exception as error:
             for other, state in before.items():
                 _restore(parts[other], state)
+            for group, rate in rates:
+                group["lr"] = rate
             raise ValueError(f"the state captured of {name!r} does not fit what was passed: {error}") from error
         return self.step
 
@@ -122,21 +124,33 @@ class Rewinder:
         return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
 
 
+def _check(name: str, part: Any) -> None:
+    if not (callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))):
+        raise TypeError(f"{name!r} must have state_dict and load_state_dict, got {type(part).__name__}.")
+
+
+def _groups(part: Any) -> list[dict[str, Any]]:
+    """The parameter groups whose learning rates a scheduler sets."""
+    return part.optimizer.param_groups if isinstance(part, LRScheduler) else []
+
+
 def _captured(part: Any) -> Any:
     if isinstance(part, nn.Module):  # under the names of the unwrapped model
-        return OrderedDict((plain(name), deepcopy(value)) for name, value in unwrapped(part).state_dict().items())
+        names = state_names(part)
+        return OrderedDict((names[key], deepcopy(value)) for key, value in part.state_dict().items())
     return deepcopy(part.state_dict())
 
 
 def _restore(part: Any, state: Any) -> None:
     if isinstance(part, nn.Module):
-        module = unwrapped(part)
-        actual = {plain(name): name for name in module.state_dict()}
-        module.load_state_dict({actual.get(name, name): value for name, value in state.items()})
+        actual = {name: key for key, name in state_names(part).items()}
+        state = OrderedDict((actual.get(name, name), value) for name, value in state.items())
+        state._metadata = part.state_dict()._metadata  # type: ignore[attr-defined] # the versions of its modules
+        part.load_state_dict(state)
         return
     part.load_state_dict(state)
     if isinstance(part, LRScheduler):  # its optimizer holds the rate; the schedule only says how to change it
-        for group, rate in zip(part.optimizer.param_groups, part.get_last_lr(), strict=True):
+        for group, rate in zip(_groups(part), part.get_last_lr(), strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing import get_context
@@ -46,9 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--scale", choices=("smoke", "small", "paper"), default="small", help="default: small")
     for command, seeds, out in ((demo, 4, "demo"), (run, 1, None)):
         command.add_argument("--out", type=Path, default=out, required=out is None, help="folder for runs, table and picture")
-        command.add_argument("--seeds", type=_positive, default=seeds, metavar="K", help=f"how many (default: {seeds})")
-        command.add_argument("--seed", type=_seed, default=0, metavar="S", help="the first of them (default: 0)")
-        command.add_argument("--processes", type=_positive, default=None, metavar="P", help="default: one for each core")
+        command.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {seeds})")
+        command.add_argument("--seed", type=_whole(0), default=0, metavar="S", help="the first of them (default: 0)")
+        command.add_argument("--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core")
         command.add_argument("--device", default="cpu", help="default: cpu")
 
     report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
@@ -59,15 +59,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     _drawable()
-    first = PRESETS[options.preset].scaled(options.scale)
-    wanted = [replace(first, seed=options.seed + k) for k in range(options.seeds)]
+    preset = PRESETS[options.preset].scaled(options.scale)
+    wanted = [replace(preset, seed=options.seed + k) for k in range(options.seeds)]
     began = time.perf_counter()
-    print(f"{first.name}, {first.scale} scale: {first.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
-    results: Results = {experiment: [] for experiment in wanted}
+    print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
     for results in _watched(wanted, options):
-        experiments.write_levels(options.out / "levels.csv", results)
+        experiments.write_levels(options.out / "levels.csv", _found(options.out))
         _print_level(results)
-    _write(options.out, results)
+    _write(options.out, _found(options.out), family=_family(preset))
     print(f"{time.perf_counter() - began:.0f} s")
 
 
@@ -75,12 +74,13 @@ def _watched(wanted: Sequence[Experiment], options: argparse.Namespace) -> Itera
     """Run the experiments in processes, and yield the results so far whenever a level is complete for all of them."""
     runs = options.out / "runs"
     stores = {experiment: Store(runs, experiment) for experiment in wanted}
-    processes = min(len(wanted), options.processes or len(os.sched_getaffinity(0)))
+    count = min(len(wanted), options.processes or _cores())
     done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         futures: list[Future[object]] = [
-            pool.submit(experiments.work, wanted[k::processes], runs, device=options.device) for k in range(processes)
+            pool.submit(experiments.work, wanted[k::count], runs, device=options.device) for k in range(count)
         ]
+        workers = list(pool._processes.values())
         try:
             pending = set(futures)
             while pending:
@@ -89,22 +89,42 @@ def _watched(wanted: Sequence[Experiment], options: argparse.Namespace) -> Itera
                     future.result()
                 results = {experiment: store.levels() for experiment, store in stores.items()}
                 complete = min(map(len, results.values()))
-                for count in range(done + 1, complete + 1):
-                    yield {experiment: levels[:count] for experiment, levels in results.items()}
+                for level in range(done + 1, complete + 1):
+                    yield {experiment: levels[:level] for experiment, levels in results.items()}
                 done = complete
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(pool._processes.values()):
-                process.terminate()
+            for worker in workers:
+                worker.kill()  # a run that is killed goes on where it was
             raise
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _report(options: argparse.Namespace) -> None:
     _drawable()
-    stores = [Store.open(path.parent) for path in sorted(options.out.glob("runs/*/*/config.json"))]
-    if not stores:
-        raise ValueError(f"{options.out} holds no runs: pass the --out of an earlier command.")
-    _write(options.out, {store.experiment: store.levels() for store in stores})
+    results = _found(options.out)
+    if not results:
+        raise ValueError(f"{options.out} holds no runs with a finished level: pass the --out of an earlier command.")
+    _write(options.out, results)
+
+
+def _found(out: Path) -> Results:
+    """All runs in the folder that have a finished level."""
+    stores = [Store.open(path.parent) for path in sorted(out.glob("runs/*/*/config.json"))]
+    results = {store.experiment: store.levels() for store in stores}
+    return {experiment: levels for experiment, levels in sorted(results.items(), key=_place) if levels}
+
+
+def _place(item: tuple[Experiment, list[Level]]) -> tuple[str, int]:
+    return _family(item[0]), item[0].seed
+
+
+def _family(experiment: Experiment) -> str:
+    """What the seeds of one experiment have in common."""
+    return experiment.folder.split("/")[0]
 
 
 def _drawable() -> None:
@@ -129,22 +149,27 @@ def _print_level(results: Results) -> None:
     )
 
 
-def _write(out: Path, results: Results) -> None:
-    """``levels.csv``, ``figure.png`` and three sentences."""
+def _write(out: Path, results: Results, family: str | None = None) -> None:
+    """``levels.csv`` of everything; a picture and three sentences of one family of seeds, or of each."""
+    from matplotlib import pyplot
+
     from sparsedd import plotting
 
     experiments.write_levels(out / "levels.csv", results)
-    complete = min(len(levels) for levels in results.values())
-    results = {experiment: levels[:complete] for experiment, levels in results.items()}
-    if not complete:
-        raise ValueError(f"{out} holds no finished level yet.")
-    sparsity, train, test = _curves(results)
-    found = phases.phases(sparsity, train, test)
-    ax = plotting.double_descent(sparsity, train, test, phases=found)
-    ax.set_title(next(iter(results)).name, pad=18, fontsize=10)
-    ax.get_figure().savefig(out / "figure.png", dpi=150)  # type: ignore[union-attr]
-    print(_sentences(sparsity, train, test))
-    print(f"{out / 'figure.png'}  {out / 'levels.csv'}")
+    families = [family] if family else sorted({_family(experiment) for experiment in results})
+    for family in families:
+        members = {experiment: levels for experiment, levels in results.items() if _family(experiment) == family}
+        complete = min(map(len, members.values()))
+        members = {experiment: levels[:complete] for experiment, levels in members.items()}
+        sparsity, train, test = _curves(members)
+        ax = plotting.double_descent(sparsity, train, test, phases=phases.phases(sparsity, train, test))
+        ax.set_title(next(iter(members)).name, pad=18, fontsize=10)
+        picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
+        ax.get_figure().savefig(picture, dpi=150)  # type: ignore[union-attr]
+        pyplot.close(ax.get_figure())  # type: ignore[arg-type]
+        print(_sentences(sparsity, train, test))
+        print(picture)
+    print(out / "levels.csv")
 
 
 def _curves(results: Mapping[Experiment, Sequence[Level]]) -> tuple[list[float], np.ndarray, np.ndarray]:
@@ -167,32 +192,42 @@ def _sentences(sparsity: Sequence[float], train: np.ndarray, test: np.ndarray) -
     def between(interval: phases.Interval) -> str:
         return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})" if dd.seeds > 1 else ""
 
-    worse = "Pruning first makes overfitting worse" if dd.dip > 0 else "Pruning does not make overfitting worse"
-    better = "Then it relieves it" if dd.gain > 0 else "It does not relieve it later"
+    worse, better = (
+        _verdict(difference, interval) for difference, interval in ((dd.dip, dd.dip_interval), (dd.gain, dd.gain_interval))
+    )
     end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
     return (
         f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
         f"{mean[0]:.1f} % of the test images.\n"
-        f"{worse}: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is {mean[dip]:.1f} %, "
-        f"{_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
-        f"{better}: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
+        f"Pruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
+        f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
+        f"Then it {better[1]} it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
         f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
     )
+
+
+def _verdict(difference: float, interval: phases.Interval) -> tuple[str, str]:
+    """What to say of a difference: it may be either way if its interval, where it has one, does not exclude zero."""
+    if interval.low <= 0 <= interval.high:
+        return "may or may not make", "may or may not relieve"
+    return ("makes", "relieves") if difference > 0 else ("does not make", "does not relieve")
 
 
 def _points(difference: float) -> str:
     return f"{100 * abs(difference):.1f} points {'above' if difference > 0 else 'below'}"
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+def _whole(least: int) -> Callable[[str], int]:
+    """An argument that is an integer of at least ``least``."""
+
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return value
+
+    return integer
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
-    return value
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,7 +29,7 @@ class Evaluation:
 def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None = None) -> float:
     r"""How far training went: D = ‖w_init - w_learned‖₂, pruned weights counted as zero (He et al. 2022, 3.2).
 
-    Summed in float64 over every weight tensor (two or more dimensions; no biases, no norm layers), tied ones once.
+    Summed in float64 over every weight tensor (two or more dimensions; no biases, no norm layers), a model's tied ones once.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     2.0
     """
     starts, ends = _weights(start, names), _weights(end, names)
-    if isinstance(start, Mapping) and isinstance(end, nn.Module) and names is None:
-        starts = {n: w for n, w in starts.items() if n in ends}  # a state dict may hold matrices that are buffers
-    if isinstance(end, Mapping) and isinstance(start, nn.Module) and names is None:
-        ends = {n: w for n, w in ends.items() if n in starts}
+    if isinstance(start, Mapping) and isinstance(end, nn.Module):
+        starts = _of(starts, ends)
+    if isinstance(end, Mapping) and isinstance(start, nn.Module):
+        ends = _of(ends, starts)
     total = 0.0
     for name in (*starts, *ends):
         if name not in starts or name not in ends:
@@ -61,8 +61,8 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
         if a.shape != b.shape:
             raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
     for name, b in ends.items():
-        difference = starts[name].detach().to(b.device, torch.float64) - b.detach().to(torch.float64)
-        total += float(difference.square().sum())
+        wide = torch.complex128 if b.is_complex() else torch.float64
+        total += float((starts[name].detach().to(b.device, wide) - b.detach().to(wide)).abs().square().sum())
     return math.sqrt(total)
 
 
@@ -75,12 +75,24 @@ def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tenso
         raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
     found = {plain(name): tensor for name, tensor in source.items()}
     if names is None:
-        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and t.is_floating_point()}
+        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not _counts(t)}
     wanted = [plain(name) for name in names]
     for name in wanted:
         if name not in found:
             raise ValueError(f"there are no weights named {name!r}. There are {listed(found)}.")
     return {name: found[name] for name in wanted}
+
+
+def _of(state: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """What a state dict holds of a model's weights: it may hold buffers, tied weights twice, and a wrapper's names."""
+    if not any(name in model for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if name in model}
+
+
+def _counts(tensor: Tensor) -> bool:
+    """Is it a tensor of whole numbers, and so no weight?"""
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def evaluate(
@@ -118,7 +130,13 @@ def evaluate(
         with torch.no_grad():
             for inputs, targets in batches:
                 inputs, targets = inputs.to(device), targets.to(device)
+                if not len(targets):
+                    continue
                 logits = model(inputs)
+                if logits.dim() != 2 or targets.shape != logits.shape[:1]:
+                    raise ValueError(
+                        f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
+                    )
                 total_loss += loss(logits, targets).double().cpu() * len(targets)
                 correct += int((logits.argmax(dim=1) == targets).sum())
                 n += len(targets)
@@ -158,4 +176,4 @@ def sparsity(model: nn.Module, names: Iterable[str] | None = None) -> float:
     1.0
     """
     chosen = once(select(model, prunable(model) if names is None else names))
-    return sum(int((p == 0).sum()) for p in chosen.values()) / sum(p.numel() for p in chosen.values())
+    return sum(int((p == 0).sum()) for p in chosen.values()) / max(sum(p.numel() for p in chosen.values()), 1)

@@ -157,7 +157,8 @@ class Pairflip:
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
         true = _checked(labels, num_classes, seed)
-        return _like(_flipped(true, _cycle(list(range(num_classes))), self.rate, ("pairflip", seed)), labels)
+        flips = {int(c): (int(c) + 1) % num_classes for c in np.unique(true)}
+        return _like(_flipped(true, flips, self.rate, ("pairflip", seed)), labels)
 
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

@@ -261,6 +261,8 @@ def _curves(name: str, values: ArrayLike, s: Array) -> Array:
         raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},) like sparsity, got {np.shape(values)}.")
     if not np.isfinite(curves).all():
         raise ValueError(f"{name} must be finite, got {_shown(curves[~np.isfinite(curves)])}.")
+    if not ((curves >= 0) & (curves <= 1)).all():
+        raise ValueError(f"{name} must be in [0, 1], got {_shown(curves)}. It is a share, not a percentage.")
     return curves
 
 

@@ -6,7 +6,7 @@ feature-major, (features, batch) in memory, which suits both products.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections import Counter
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd._mask import Mask
+from sparsedd._parameters import parameters, state_names, unwrapped
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
@@ -43,8 +44,9 @@ class SparseLinear(nn.Module):
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
         self.shape = linear.weight.shape
-        self.values = nn.Parameter(linear.weight.detach()[keep])
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone())
+        self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
+        self.train(linear.training)
         # Wᵀ in CSR form has the same values in another order.
         number = torch.zeros(keep.shape, dtype=torch.int64, device=keep.device)
         number[keep] = torch.arange(len(self.values), device=keep.device)
@@ -63,7 +65,9 @@ class SparseLinear(nn.Module):
             _csr(self.crow, self.col, self.values.detach(), self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Product.apply(x.reshape(-1, self.shape[1]), self.values, self.bias, self)
+        with torch.autocast(x.device.type, enabled=False):  # torch.sparse has no half precision on a CPU
+            flat = x.reshape(-1, self.shape[1]).to(self.values.dtype)
+            y: Tensor = _Product.apply(flat, self.values, self.bias, self)
         return y.reshape(*x.shape[:-1], self.shape[0])
 
 
@@ -84,13 +88,14 @@ class _Product(torch.autograd.Function):
         layer: SparseLinear = ctx.layer
         gt = gradient.t().contiguous()
         grad_x = grad_values = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (_csr(layer.crow_t, layer.col_t, values[layer.order_t], layer.shape[::-1]) @ gt).t()
-        if ctx.needs_input_grad[1]:  # gᵀ x, sampled at the kept places; with beta = 0 their values don't count
-            places = _csr(layer.crow, layer.col, values, layer.shape)
-            grad_values = torch.sparse.sampled_addmm(places, gt, xt.t(), beta=0.0).values()
-        if ctx.needs_input_grad[2]:
-            grad_bias = gt.sum(dim=1)
+        with torch.autocast(gt.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                grad_x = (_csr(layer.crow_t, layer.col_t, values[layer.order_t], layer.shape[::-1]) @ gt).t()
+            if ctx.needs_input_grad[1]:  # gᵀ x, sampled at the kept places; with beta = 0 their values don't count
+                places = _csr(layer.crow, layer.col, values, layer.shape)
+                grad_values = torch.sparse.sampled_addmm(places, gt, xt.t(), beta=0.0).values()
+            if ctx.needs_input_grad[2]:
+                grad_bias = gt.sum(dim=1)
         return grad_x, grad_values, grad_bias, None
 
 
@@ -115,37 +120,71 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
 
     Examples
     --------
-    >>> model = nn.Linear(10, 10)
-    >>> keep = torch.zeros(10, 10, dtype=torch.bool).fill_diagonal_(True)
+    >>> model = nn.Linear(20, 20)
+    >>> keep = torch.zeros(20, 20, dtype=torch.bool).fill_diagonal_(True)
     >>> fast, rest = compact(model, Mask({"weight": keep}))
     >>> fast.values.shape, rest
-    (torch.Size([10]), None)
+    (torch.Size([20]), None)
     """
-    mask.apply_(fast := deepcopy(model))
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
+    fast: Any = mask.apply_(deepcopy(unwrapped(model)))
+    uses = Counter(id(p) for p in parameters(fast).values())
     rest = {}
     for name in mask:
         path, _, leaf = name.rpartition(".")
-        layer, keep = fast.get_submodule(path), mask[name]
-        if type(layer) is not nn.Linear or leaf != "weight" or not 0 < float(keep.float().mean()) < below:
+        layer, keep = _module(fast, path), mask[name]
+        if (
+            not isinstance(layer, nn.Linear)
+            or type(layer) is not nn.Linear  # a subclass may compute something else
+            or leaf != "weight"
+            or layer._forward_hooks
+            or uses[id(layer.weight)] > 1  # tied weights must stay one tensor
+            or layer.weight.dtype not in (torch.float32, torch.float64)
+            or not 0 < float(keep.float().mean()) < below
+        ):
             rest[name] = keep
-        elif not path:
-            return SparseLinear(layer, keep.to(layer.weight.device)), None  # type: ignore[return-value]
-        else:
-            parent, _, child = path.rpartition(".")
-            setattr(fast.get_submodule(parent), child, SparseLinear(layer, keep.to(layer.weight.device)))
+            continue
+        sparse_layer = SparseLinear(layer, keep.to(layer.weight.device))
+        if not path:
+            return sparse_layer, None  # type: ignore[return-value]
+        parent, _, child = path.rpartition(".")
+        setattr(_module(fast, parent), child, sparse_layer)
     return fast, Mask(rest) if rest else None
 
 
 @torch.no_grad()
 def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
-    """Copy the weights and buffers of a :func:`compact` copy back into the model it came from; pruned weights are +0.0."""
-    state: Mapping[str, Tensor] = fast.state_dict()
-    targets = model.state_dict()
-    for name, target in targets.items():
-        if name in state:
-            target.copy_(state[name])
-        else:
+    """Copy the weights and buffers of a :func:`compact` copy back into the model it came from; pruned weights are +0.0.
+
+    Raises
+    ------
+    ValueError
+        When model, copy and mask do not belong together; the model is as it was.
+    """
+    state = dict(zip(state_names(fast).values(), fast.state_dict().values(), strict=True))
+    names = state_names(model)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for key, target in model.state_dict().items():
+        name = names[key]
+        source = state.get(name)
+        if source is None:
             path = name.rpartition(".")[0]
-            values = state[f"{path}.values" if path else "values"]
-            target.zero_()[mask[name].to(target.device)] = values
+            values = state.get(f"{path}.values" if path else "values")
+            if values is None or name not in mask or mask[name].shape != target.shape or int(mask[name].sum()) != len(values):
+                raise ValueError(f"the copy and the mask have no weights for {name!r}: it was not made of this model and mask.")
+            keep = mask[name].to(target.device)
+            source = torch.zeros_like(target).masked_scatter_(keep, values.to(target))
+        if source.shape != target.shape:
+            raise ValueError(f"{name!r} has shape {tuple(target.shape)} in the model and {tuple(source.shape)} in the copy.")
+        pairs.append((target, source))
+    for target, source in pairs:
+        target.copy_(source)
+    return model
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
+    """A module by its path, through wrappers."""
+    for part in path.split(".") if path else ():
+        model = unwrapped(model._modules[part])  # type: ignore[arg-type]
     return model

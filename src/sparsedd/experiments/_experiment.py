@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal, Self
 
 from sparsedd import _checks
@@ -113,24 +114,30 @@ class Experiment:
         _checks.one_of("dataset", self.dataset, ("mnist", "digits", "blobs"))
         _checks.one_of("model", self.model, ("lenet_300_100",))
         _checks.one_of("scale", self.scale, ("smoke", "small", "paper"))
-        for name in ("levels", "epochs", "batch_size", "evaluate_every"):
-            _checks.whole(name, getattr(self, name), least=1)
-        for name in ("rewind_step", "seed"):
-            _checks.whole(name, getattr(self, name))
+        checked: dict[str, Any] = {
+            name: _checks.whole(name, getattr(self, name), least=1)
+            for name in ("levels", "epochs", "batch_size", "evaluate_every")
+        }
+        checked |= {name: _checks.whole(name, getattr(self, name)) for name in ("rewind_step", "seed")}
         if self.train_size is not None:
-            _checks.whole("train_size", self.train_size, least=1)
+            checked["train_size"] = _checks.whole("train_size", self.train_size, least=1)
+        checked |= {name: _checks.number(name, getattr(self, name), above=0) for name in ("learning_rate", "width", "drop")}
+        checked |= {
+            name: _checks.number(name, getattr(self, name), least=0) for name in ("momentum", "weight_decay", "sparse_below")
+        }
+        for name in ("exclude", "milestones"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise TypeError(f"{name} must be a tuple, got {getattr(self, name)!r}.")
+        checked["exclude"] = tuple(self.exclude)
+        checked["milestones"] = tuple(_checks.whole("milestones", epoch) for epoch in self.milestones)
         if self.noise is not None and not isinstance(self.noise, Symmetric | Asymmetric | Pairflip):
             raise TypeError(f"an experiment's noise is one of sparsedd.noise or None, got {self.noise!r}.")
         if not isinstance(self.pruner, Pruner) or not isinstance(self.pruner.score, str):
             raise TypeError(f"an experiment's pruner needs a score that is a name, got {self.pruner!r}.")
         if not isinstance(self.retraining, Retraining):
             raise TypeError(f"retraining must be a Retraining such as LTR, got {self.retraining!r}.")
-        for name in ("learning_rate", "width"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("momentum", "weight_decay", "sparse_below"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        for name, value in checked.items():  # NumPy's numbers become Python's, and lists tuples
+            object.__setattr__(self, name, value)
 
     @property
     def name(self) -> str:
@@ -170,6 +177,8 @@ class Experiment:
                 return kinds[value["type"]](**arguments)
             if isinstance(value, Mapping) and "pairs" in value:
                 return {int(c): int(to) for c, to in value["pairs"]}
+            if isinstance(value, Mapping) and "ratio" in value:
+                return Fraction(value["ratio"])
             return tuple(made(v) for v in value) if isinstance(value, list) else value
 
         return cls(**{name: made(value) for name, value in config.items()})
@@ -231,5 +240,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {"pairs": [[c, to] for c, to in value.items()]}
     if isinstance(value, Fraction):
-        return float(value)
+        return {"ratio": str(value)}
+    if isinstance(value, Real) and not isinstance(value, bool | int | float):  # NumPy's
+        return float(str(value))
     return list(value) if isinstance(value, tuple) else value

@@ -36,13 +36,19 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     >>> [level.remaining for level in levels]
     [5040, 4032, 3225]
     """
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device must be one that torch finds, got {str(device)!r} on a machine without CUDA: use 'cpu'.")
     store = Store(out, experiment)
     finished = store.levels()
     yield from finished
     if len(finished) == experiment.levels:
         return
+    problem = _Problem(experiment, device)
     with store.locked():
-        problem = _Problem(experiment, torch.device(device))
+        seen = len(finished)
+        finished = store.levels()  # somebody else may have had the lock
+        yield from finished[seen:]
         for number in range(len(finished), experiment.levels):
             yield problem.level(number, store)
 

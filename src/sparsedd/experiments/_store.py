@@ -1,6 +1,5 @@
 """Store: the folder of one experiment. What is in it is whole, and is known to be what was written."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,11 @@ from sparsedd import _files
 from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes must keep out of each other's way by themselves
+    fcntl = None  # type: ignore[assignment]
 
 
 class Store:
@@ -37,20 +41,17 @@ class Store:
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
         self.experiment = experiment
         self.path = Path(out) / experiment.folder
-        config = {"key": experiment.key, **experiment.config()}
+        self._config = json.dumps({"key": experiment.key, **experiment.config()}, indent=2) + "\n"
         path = self.path / "config.json"
-        if path.exists():
-            if path.read_text() != json.dumps(config, indent=2) + "\n":
-                raise ValueError(f"{path} is not the configuration that belongs there: move the folder away and run again.")
-        else:
-            _files.write(path, (json.dumps(config, indent=2) + "\n").encode())
+        if path.exists() and path.read_bytes() != self._config.encode():
+            raise ValueError(f"{path} is not the configuration that belongs there: move the folder away and run again.")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """The store in a folder that exists: its experiment is read from the configuration there."""
         path = Path(path) / "config.json"
         try:
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_bytes())
             del config["key"]
             experiment = Experiment.from_config(config)
         except (ValueError, KeyError, TypeError) as error:
@@ -66,8 +67,9 @@ class Store:
         RuntimeError
             When somebody else has had it for ten seconds.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a") as file:
-            for attempt in range(100):
+            for attempt in range(100 if fcntl else 0):
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
@@ -75,14 +77,16 @@ class Store:
                     if attempt == 99:
                         raise RuntimeError(f"another process is running the experiment in {self.path}: wait for it.") from None
                     time.sleep(0.1)
-            for torn in self.path.glob(".*"):  # what a killed process had not finished writing
+            for torn in self.path.glob(f".*{_files.TEMPORARY}"):  # what a killed process had not finished writing
                 torn.unlink()
+            if not (self.path / "config.json").exists():
+                _files.write(self.path / "config.json", self._config.encode())
             yield
 
     def levels(self) -> list[Level]:
         """The finished levels, from 0 on."""
         path = self.path / "levels.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         return [Level.from_json(self._checked(path, k, line)["level"]) for k, line in enumerate(lines)]
 
     def _checked(self, path: Path, number: int, line: str) -> dict[str, Any]:
@@ -106,6 +110,8 @@ class Store:
         record = {"level": level.to_json(), "files": {p.name: hashlib.sha256(d).hexdigest() for p, d in files.items()}}
         path = self.path / "levels.jsonl"
         before = path.read_text() if path.exists() else ""
+        if level.level != before.count("\n"):
+            raise RuntimeError(f"{path} has {before.count(chr(10))} levels, so the next is not level {level.level}.")
         _files.write(path, (before + json.dumps({**record, "sha256": _sha256(record)}) + "\n").encode())
 
     def weights_path(self, level: int) -> Path:
@@ -126,7 +132,7 @@ class Store:
 
     def _verified(self, level: int, path: Path) -> Path:
         """The path of a file that is what the line of its level says it is."""
-        lines = (self.path / "levels.jsonl").read_text().splitlines()
+        lines = (self.path / "levels.jsonl").read_text(errors="replace").splitlines()
         expected = self._checked(self.path / "levels.jsonl", level, lines[level])["files"][path.name]
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{path} is damaged or altered: remove line {level + 1} of levels.jsonl and those after it.")
