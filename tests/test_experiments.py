@@ -337,7 +337,7 @@ def test_two_runs_of_one_experiment_keep_out_of_each_others_way(tmp_path, monkey
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     first = run(TINY, tmp_path)
     next(first)
-    with pytest.raises(RuntimeError, match="another process is running"):
+    with pytest.raises(RuntimeError, match="is being run by another process"):
         next(iter(list(run(TINY, tmp_path))))
     assert len(list(first)) == TINY.levels - 1
 

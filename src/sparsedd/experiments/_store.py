@@ -75,7 +75,10 @@ class Store:
                     break
                 except OSError:
                     if attempt == 99:
-                        raise RuntimeError(f"another process is running the experiment in {self.path}: wait for it.") from None
+                        raise RuntimeError(
+                            f"the experiment in {self.path} is being run by another process, or by a generator of this one "
+                            "that has not ended: wait for it, or close it."
+                        ) from None
                     time.sleep(0.1)
             for torn in self.path.glob(f".*{_files.TEMPORARY}"):  # what a killed process had not finished writing
                 torn.unlink()
