@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from sparsedd import _restored
 from sparsedd._parameters import listed, once, parameters, plain, prunable, select
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
@@ -122,27 +123,22 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    modes = [(module, module.training) for module in model.modules()]
     device = next((p.device for p in model.parameters()), None)
     total_loss, correct, n = torch.zeros((), dtype=torch.float64), 0, 0
-    model.eval()
-    try:
-        with torch.no_grad():
-            for inputs, targets in batches:
-                inputs, targets = inputs.to(device), targets.to(device)
-                if not len(targets):
-                    continue
-                logits = model(inputs)
-                if logits.dim() != 2 or targets.shape != logits.shape[:1]:
-                    raise ValueError(
-                        f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
-                    )
-                total_loss += loss(logits, targets).double().cpu() * len(targets)
-                correct += int((logits.argmax(dim=1) == targets).sum())
-                n += len(targets)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _restored.modes(model), torch.no_grad():
+        model.eval()
+        for inputs, targets in batches:
+            inputs, targets = inputs.to(device), targets.to(device)
+            if not len(targets):
+                continue
+            logits = model(inputs)
+            if logits.dim() != 2 or targets.shape != logits.shape[:1]:
+                raise ValueError(
+                    f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
+                )
+            total_loss += loss(logits, targets).double().cpu() * len(targets)
+            correct += int((logits.argmax(dim=1) == targets).sum())
+            n += len(targets)
     if not n:
         raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
     return Evaluation(loss=float(total_loss) / n, accuracy=correct / n, n=n)

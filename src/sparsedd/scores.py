@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sparsedd import _checks, _random
+from sparsedd import _checks, _random, _restored
 from sparsedd._parameters import once, parameters
 
 __all__ = ["Score", "accumulate_", "gradient", "magnitude", "random"]
@@ -97,18 +97,15 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
     """
     own = once(parameters(model))
     grads = {name: p.grad for name, p in own.items()}
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+    device = next((p.device for p in own.values()), None)
     done = 0
     try:
         for p in own.values():
             p.grad = None
-        model.train()
-        with _random.untouched():
+        with _restored.modes(model), _restored.buffers(model), _random.untouched(), torch.enable_grad():
+            model.train()
             for inputs, targets in batches:
-                device = next((p.device for p in own.values()), None)
-                with torch.enable_grad():
-                    loss(model(inputs.to(device)), targets.to(device)).backward()
+                loss(model(inputs.to(device)), targets.to(device)).backward()
                 done += 1
         if not done:
             raise ValueError("accumulate_ needs at least one batch, got none: is the iterator used up?")
@@ -119,12 +116,6 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
         for name, p in own.items():
             p.grad = grads[name]
         raise
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for module, name, buffer, before in buffers:
-                module._buffers[name] = buffer.copy_(before)  # a forward pass may have put another tensor there
     return model
 
 

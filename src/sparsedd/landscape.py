@@ -1,0 +1,276 @@
+"""Landscape: loss, or any measure, at other weights than a model's own (He et al. 2022, A.5 and A.6).
+
+A measure is any callable ``model -> value``. Every function here borrows the model: weights, gradients, buffers and modes are
+given back bit for bit, also when the measure raises.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from sparsedd import _checks, _random, _restored
+from sparsedd._parameters import listed, modules, once, parameters, plain, select, state_names
+
+__all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
+
+Model = TypeVar("Model", bound=nn.Module)
+Value = TypeVar("Value")
+Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
+
+#: α from 0 to 1 in steps of 0.01, as in the paper's interpolations.
+ALPHAS: tuple[float, ...] = tuple(k / 100 for k in range(101))
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # their weights are (in, out, ...)
+
+
+@contextmanager
+def at(model: Model, weights: Weights) -> Iterator[Model]:
+    """A block in which the model has other weights.
+
+    Parameters
+    ----------
+    weights
+        A model of the same kind, or name → tensor (a state dict): parameters and buffers. What is not named keeps its value.
+
+    Raises
+    ------
+    ValueError
+        When a name or a shape is not the model's; nothing has changed then.
+
+    Examples
+    --------
+    >>> model = nn.Linear(2, 1)
+    >>> before = model.weight.clone()
+    >>> with at(model, {"weight": torch.zeros(1, 2)}):
+    ...     model.weight.sum().item()
+    0.0
+    >>> torch.equal(model.weight, before)
+    True
+    """
+    pairs = _matched(model, _tensors(weights))
+    with _restored.modes(model), _restored.buffers(model), _restored.parameters(model):
+        with torch.no_grad():
+            for own, other in pairs:
+                own.copy_(other)
+        yield model
+
+
+def line(
+    model: nn.Module,
+    origin: Weights,
+    direction: Mapping[str, Tensor],
+    alphas: Iterable[float],
+    measure: Callable[[nn.Module], Value],
+) -> list[Value]:
+    """The measure at ``origin + α · direction`` for every α.
+
+    Parameters
+    ----------
+    model
+        Whose forward pass it is; its own weights don't matter.
+    origin
+        The weights at α = 0, often the model itself.
+    direction
+        Name → tensor. What it does not name stays at the origin.
+
+    Examples
+    --------
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 3.0)
+    >>> line(model, model, {"weight": torch.ones(1, 1)}, [0, 0.5], lambda model: model.weight.item())
+    [3.0, 3.5]
+    """
+    start = {name: tensor.detach().clone() for name, tensor in _tensors(origin).items()}
+    for name, tensor in (steps := _tensors(direction)).items():
+        if name not in start or start[name].shape != tensor.shape:
+            has = f"{name!r} of shape {tuple(start[name].shape)}" if name in start else listed(start)
+            raise ValueError(f"direction names {name!r} of shape {tuple(tensor.shape)}; the origin has {has}.")
+    points = (start | {n: torch.add(start[n], d.to(start[n].device), alpha=a) for n, d in steps.items()} for a in _all(alphas))
+    return _along(model, points, measure)
+
+
+def interpolate(
+    model: nn.Module,
+    start: Weights,
+    end: Weights,
+    measure: Callable[[nn.Module], Value],
+    alphas: Iterable[float] = ALPHAS,
+    recalibrate: Callable[[nn.Module], object] | None = None,
+) -> list[Value]:
+    """The measure at w(α) = (1 - α) w_start + α w_end for every α (Goodfellow and Vinyals 2015; He et al. 2022, A.5).
+
+    Floating buffers are interpolated with the parameters, and others are those of the nearer end, so that both ends are
+    exact.
+
+    Parameters
+    ----------
+    model
+        Whose forward pass it is; its own weights don't matter.
+    start, end
+        The weights at α = 0 and α = 1: models, or state dicts, with the same names.
+    alphas
+        101 points from 0 to 1 by default.
+    recalibrate
+        Called with the model at each α, before the measure. Interpolated BatchNorm statistics are those of no net on the
+        way; ``lambda model: torch.optim.swa_utils.update_bn(batches, model)`` estimates them anew.
+
+    Examples
+    --------
+    >>> ends = {"weight": torch.zeros(1, 1)}, {"weight": torch.ones(1, 1)}
+    >>> interpolate(nn.Linear(1, 1, bias=False), *ends, lambda model: model.weight.item(), alphas=[0, 0.25, 1])
+    [0.0, 0.25, 1.0]
+    """
+    starts, ends = ({n: t.detach().clone() for n, t in _tensors(weights).items()} for weights in (start, end))
+    for name in (*starts, *ends):
+        if name not in starts or name not in ends:
+            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
+        a, b = starts[name], ends[name]
+        if a.shape != b.shape:
+            raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
+
+    def measured(model: nn.Module) -> Value:
+        if recalibrate is not None:
+            recalibrate(model)
+        return measure(model)
+
+    points = ({n: _between(starts[n], ends[n], alpha) for n in starts} for alpha in _all(alphas))
+    return _along(model, points, measured)
+
+
+def random_direction(model: nn.Module, seed: int = 0, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """A direction of N(0, 1) draws, keyed by seed and name: equal on every device.
+
+    Parameters
+    ----------
+    names
+        The parameters to move; by default those of two or more dimensions. Biases and norm layers stay, as moving them
+        changes the loss beyond all scale (Li et al. 2018).
+
+    Examples
+    --------
+    >>> random_direction(nn.Linear(2, 1), seed=0)
+    {'weight': tensor([[ 1.3799, -1.6516]])}
+    """
+    _checks.whole("seed", seed)
+    chosen = once(select(model, parameters(model) if names is None else names))
+    return {
+        name: torch.from_numpy(_random.normal(("direction", seed, name), p.numel())).reshape(p.shape).to(p.device, p.dtype)
+        for name, p in chosen.items()
+        if names is not None or p.dim() >= 2
+    }
+
+
+@torch.no_grad()
+def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The direction with each filter as long as the model's: d_f ‖w_f‖ / ‖d_f‖ (Li et al. 2018; He et al. 2022, A.6).
+
+    A filter is what makes one output: a row of a Linear, an output channel of a convolution. Of vectors it is each number.
+
+    Examples
+    --------
+    >>> model = nn.Linear(2, 1)
+    >>> _ = nn.init.constant_(model.weight, 2.0)
+    >>> filter_normalized({"weight": torch.tensor([[0.0, -1.0]])}, model)
+    {'weight': tensor([[ 0.0000, -2.8284]])}
+    """
+    steps = _tensors(direction)
+    transposed = {id(m.weight) for _, m in modules(model) if isinstance(m, TRANSPOSED)}
+    scaled = {}
+    for name, w in select(model, steps).items():
+        d = steps[name]
+        if w.shape != d.shape:
+            raise ValueError(f"direction has shape {tuple(d.shape)} for {name!r}, the model {tuple(w.shape)}.")
+        axis = 1 if id(w) in transposed else 0
+        scaled[name] = d * (_norms(w.detach(), axis) / _norms(d, axis)).nan_to_num(0.0, 0.0)
+    return scaled
+
+
+def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> float:
+    """How steeply the loss rises around a minimum: the mean of L(α) - L(0) over 0 < \\|α\\| ≤ radius, and over directions.
+
+    Along filter-normalised directions α is relative to the size of the weights, so that nets of one architecture compare.
+
+    Parameters
+    ----------
+    alphas
+        (n,), 0 among them.
+    losses
+        (n,), or (directions, n), finite.
+    radius
+        How far from the minimum to look.
+
+    Examples
+    --------
+    >>> sharpness([-0.5, 0, 0.5], [1.25, 1.0, 1.75])
+    0.5
+    """
+    a, loss = np.asarray(alphas, dtype=np.float64), np.atleast_2d(np.asarray(losses, dtype=np.float64))
+    if a.ndim != 1 or loss.ndim != 2 or loss.shape[1:] != a.shape or not len(loss):
+        raise ValueError(f"losses must have shape (directions, {a.size}) or ({a.size},) like alphas, got {np.shape(losses)}.")
+    _checks.number("radius", radius, above=0)
+    centre = np.isclose(a, 0.0, atol=1e-12)  # what rounding leaves of a grid's middle
+    near = (np.abs(a) <= radius * (1 + 1e-9)) & ~centre
+    if not centre.any() or not near.any():
+        raise ValueError(f"alphas must hold 0 and others within {radius:g} of it, got {listed(a.tolist())}.")
+    if not np.isfinite(loss).all():
+        raise ValueError("losses must be finite: take a smaller range of alphas.")
+    return float((loss[:, near].mean(axis=1) - loss[:, centre].mean(axis=1)).mean())
+
+
+def _tensors(weights: Weights) -> dict[str, Tensor]:
+    """Name → tensor, under the names of the unwrapped model."""
+    if isinstance(weights, nn.Module):
+        named = zip(state_names(weights).values(), weights.state_dict().values(), strict=True)
+        return {name: value for name, value in named if isinstance(value, Tensor)}
+    if not isinstance(weights, Mapping) or not all(isinstance(t, Tensor) for t in weights.values()):
+        raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(weights).__name__}.")
+    return {plain(name): tensor for name, tensor in weights.items()}
+
+
+def _matched(model: nn.Module, weights: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The model's own tensors with those that they become."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    own = _tensors(model)
+    if own.keys().isdisjoint(weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    pairs = []
+    for name, tensor in weights.items():
+        if name not in own:
+            raise ValueError(f"the model has no parameter or buffer {name!r}. It has {listed(own)}.")
+        if own[name].shape != tensor.shape:
+            raise ValueError(f"{name!r} has shape {tuple(own[name].shape)} in the model, got {tuple(tensor.shape)}.")
+        pairs.append((own[name], tensor.detach().clone()))  # it may be the model's own
+    return pairs
+
+
+def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Module], Value]) -> list[Value]:
+    values = []
+    for point in points:
+        with at(model, point):
+            values.append(measure(model))
+    return values
+
+
+def _all(alphas: Iterable[float]) -> Sequence[float]:
+    return [_checks.number("alpha", alpha) for alpha in alphas]
+
+
+def _between(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    if alpha in (0, 1) or not (a.is_floating_point() or a.is_complex()):
+        return a if alpha < 0.5 else b
+    return torch.lerp(a, b.to(a.device, a.dtype), alpha)
+
+
+def _norms(tensor: Tensor, axis: int) -> Tensor:
+    """The norm of each slice along an axis, to be multiplied with the tensor."""
+    if tensor.dim() < 2:
+        return tensor.abs()
+    others = [d for d in range(tensor.dim()) if d != axis]
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=others, keepdim=True)
+    return norms
