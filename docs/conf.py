@@ -34,7 +34,10 @@ napoleon_custom_sections = [
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|nn|np|numpy|os|collections|concurrent|fractions|enum|typing|pathlib|matplotlib|safetensors)\..*"),
-    ("py:class", r"ArrayLike|Axes|sparsedd\..*\.(Model|Value)|type \| tuple\[type"),  # names without a module, and type variables
+    (
+        "py:class",
+        r"ArrayLike|Axes|sparsedd\..*\.(Model|Value)|type \| tuple\[type",
+    ),  # names without a module, and type variables
 ]
 
 

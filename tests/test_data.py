@@ -1,25 +1,34 @@
-"""Data sets in memory."""
+"""Data sets in memory, and their batches."""
 
 import os
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import no_global_draws
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import interpolate
 
-from sparsedd import data
+from sparsedd import NoisyLabels, data, noise
+from sparsedd.data import Batches, Flip, RandomResizedCrop, Shift
+
+EMBEDDED = [name for name in data.DATASETS if name == "digits" or name.startswith("blobs")]
+BLACK = torch.tensor([-1.0, -2.0, -3.0])[:, None, None]
 
 
-@pytest.mark.parametrize("make", [data.blobs, data.digits])
-def test_inputs_are_normalised_and_labels_are_classes(make):
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_inputs_are_normalised_and_labels_are_classes(name):
     with no_global_draws():
-        found = make()
+        found = data.DATASETS[name]()
     inputs, labels = found.train.tensors
     assert inputs.dtype == torch.float32
-    assert abs(inputs.double().mean().item()) < 1e-4
-    assert abs(inputs.double().std(correction=0).item() - 1) < 1e-4
-    for part in (found.train, found.test):
-        assert set(part.tensors[1].tolist()) == set(range(found.num_classes))
+    assert inputs.double().mean((0, 2, 3)).abs().max() < 1e-4
+    assert (inputs.double().std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    assert set(labels.tolist()) == set(range(found.num_classes))
+    assert set(found.test.tensors[1].tolist()) <= set(range(found.num_classes))
 
 
 def test_digits_are_split_without_overlap():
@@ -29,10 +38,29 @@ def test_digits_are_split_without_overlap():
     assert not rows[0] & rows[1]
 
 
+def test_mean_and_deviation_give_the_raw_values_back():
+    found = data.digits()
+    raw = found.train.tensors[0] * found.std + found.mean
+    assert torch.allclose(raw, raw.round(), atol=1e-4)
+    assert (raw.min().round(), raw.max().round()) == (0, 16)
+
+
 def test_blobs_have_the_shape_asked_for():
     found = data.blobs(shape=(3, 8, 8), num_classes=4, train=12, test=8, seed=1)
     assert found.train.tensors[0].shape == (12, 3, 8, 8)
     assert found.num_classes == 4
+
+
+def test_the_first_samples_are_the_first():
+    found = data.blobs(train=100)
+    assert torch.equal(found.first(7).train.tensors[0], found.train.tensors[0][:7])
+    assert len(found.first(7).test) == len(found.test)
+    assert found.first(None) is found
+    with pytest.raises(ValueError, match="at most the 100 training samples"):
+        found.first(101)
+
+
+# ---------------------------------------------------------------- files
 
 
 def test_a_missing_data_set_says_what_is_wanted_where(monkeypatch, tmp_path):
@@ -42,18 +70,331 @@ def test_a_missing_data_set_says_what_is_wanted_where(monkeypatch, tmp_path):
         raise OSError("no route to host")
 
     monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
-    monkeypatch.setattr(datasets.MNIST, "download", no_network)
-    with pytest.raises(FileNotFoundError, match=r"SPARSEDD_DATA.*digits\(\)") as caught:
-        data.mnist()
-    assert "MNIST/raw" in str(caught.value)
-    assert str(tmp_path) in str(caught.value)
+    for name, files in (("MNIST", "MNIST/raw"), ("CIFAR10", "cifar10.npz"), ("CIFAR100", "cifar-100-python")):
+        monkeypatch.setattr(getattr(datasets, name), "download", no_network)
+        with pytest.raises(FileNotFoundError, match=r"SPARSEDD_DATA.*digits\(\)") as caught:
+            getattr(data, name.lower())()
+        assert files in str(caught.value)
+        assert str(tmp_path) in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"sparsedd data tiny-imagenet.*digits\(\)"):
+        data.tiny_imagenet()
+
+
+def real(name: str) -> None:
+    pytest.importorskip("torchvision")
+    if not (Path(os.environ.get("SPARSEDD_DATA", "")) / name).exists() or "SPARSEDD_DATA" not in os.environ:
+        pytest.skip(f"SPARSEDD_DATA names no folder with {name}")
 
 
 def test_mnist_is_the_real_one():
-    pytest.importorskip("torchvision")
-    if not (Path(os.environ.get("SPARSEDD_DATA", "")) / "MNIST" / "raw").is_dir():
-        pytest.skip("SPARSEDD_DATA names no folder with MNIST")
+    real("MNIST/raw")
     found = data.mnist()
     assert found.train.tensors[0].shape == (60_000, 1, 28, 28)
     assert found.train.tensors[1].bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert found.test.tensors[1].bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert found.mean.item() == pytest.approx(0.1307, abs=5e-5)
+    assert found.std.item() == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_cifar10_is_the_real_one():
+    real("cifar10.npz")
+    found = data.cifar10()
+    assert found.train.tensors[0].shape == (50_000, 3, 32, 32)
+    assert found.train.tensors[1].bincount().tolist() == [5000] * 10
+    assert found.test.tensors[1].bincount().tolist() == [1000] * 10
+    assert found.mean.flatten().tolist() == pytest.approx([0.49139968, 0.48215841, 0.44653091], abs=1e-6)
+    assert found.std.flatten().tolist() == pytest.approx([0.24703223, 0.24348513, 0.26158784], abs=1e-6)
+
+
+def write_npz(path, classes, n=12, **changed):
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", n), ("test", n // 2)):
+        arrays[f"x_{part}"] = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = (np.arange(count) % classes)[:, None]
+    np.savez(path, **(arrays | changed))
+    return arrays
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_is_read_from_arrays_and_normalised_either_way(monkeypatch, tmp_path, name, classes):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    arrays = write_npz(tmp_path / f"{name}.npz", classes)
+    for normalization in ("dataset", "imagenet"):
+        found = getattr(data, name)(normalization=normalization)
+        inputs, labels = found.train.tensors
+        assert (inputs.shape, labels.shape, found.num_classes) == ((12, 3, 32, 32), (12,), classes)
+        pixels = (inputs * found.std + found.mean).permute(0, 2, 3, 1) * 255
+        assert torch.allclose(pixels, torch.from_numpy(arrays["x_train"]).float(), atol=1e-2)
+    assert found.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    with pytest.raises(ValueError, match="normalization must be one of"):
+        getattr(data, name)(normalization="none")
+
+
+def test_arrays_of_another_shape_and_pickles_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    write_npz(tmp_path / "cifar10.npz", 10, x_train=np.zeros((12, 28, 28), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"cifar10.npz must hold uint8 images \(n, 32, 32, 3\)"):
+        data.cifar10()
+    write_npz(tmp_path / "cifar10.npz", 10, x_train=np.array([print], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        data.cifar10()
+
+
+# ---------------------------------------------------------------- Tiny ImageNet
+
+WNIDS = ["n00000001", "n00000002"]
+
+
+def official(folder, without=()):
+    """A small archive laid out as the official one: two classes with three training images each, four to validate."""
+    from PIL import Image
+
+    def image(name, value):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 64, 3), value, dtype=np.uint8)).save(path, "JPEG")
+
+    for c, wnid in enumerate(WNIDS):
+        for k in range(3):
+            image(f"train/{wnid}/images/{wnid}_{k}.JPEG", 40 * c + k)
+        (folder / f"train/{wnid}/{wnid}_boxes.txt").write_text("boxes\n")
+    for k in range(4):
+        image(f"val/images/val_{k}.JPEG", 100 + 40 * (k % 2))
+    image("test/images/test_0.JPEG", 3)
+    annotations = "".join(f"val_{k}.JPEG\t{WNIDS[k % 2]}\t0\t0\t62\t62\n" for k in range(4))
+    (folder / "val/val_annotations.txt").write_text(annotations)
+    (folder / "wnids.txt").write_text("\n".join(reversed(WNIDS)) + "\n")
+    for name in without:
+        (folder / name).unlink()
+    return folder
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, Path("tiny-imagenet-200") / file.relative_to(folder))
+        archive.writestr("tiny-imagenet-200/val/images/../../../../evil.JPEG", b"evil")
+        archive.writestr("/etc/evil", b"evil")
+    return path
+
+
+@pytest.mark.parametrize("form", ["zip", "folder", "in place"])
+def test_the_official_archive_is_arranged_and_read(monkeypatch, tmp_path, form):
+    pytest.importorskip("torchvision")
+    out = tmp_path / "data"
+    monkeypatch.setenv("SPARSEDD_DATA", str(out))
+    path = official(out / "tiny-imagenet-200" if form == "in place" else tmp_path / "official")
+    if form == "zip":
+        path = zipped(path, tmp_path / "tiny-imagenet-200.zip")
+    assert data.arrange_tiny_imagenet(path) == out / "tiny-imagenet-200"
+    assert data.arrange_tiny_imagenet(path) == out / "tiny-imagenet-200", "a second call finds it done"
+    assert not list(tmp_path.rglob("evil*"))
+    assert not list(tmp_path.rglob("*.sparsedd-tmp"))
+    found = data.tiny_imagenet()
+    assert repr(found) == "Data(6 training and 4 test samples of 3×32×32, 2 classes)"
+    assert found.uncropped.shape == (6, 3, 64, 64)
+    for image, view, label in zip(found.uncropped, *found.train.tensors, strict=True):
+        assert image.float().mean() == pytest.approx(40 * int(label) + 1, abs=2)
+        assert torch.allclose((view * found.std + found.mean) * 255, image[:, :32, :32].float(), atol=2)
+    for view, label in zip(*found.test.tensors, strict=True):
+        assert ((view * found.std + found.mean) * 255).mean() == pytest.approx(100 + 40 * int(label), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        (["wnids.txt"], "no wnids.txt"),
+        (["val/val_annotations.txt"], "no val/val_annotations.txt"),
+        (["val/images/val_2.JPEG"], "no images for val_2.JPEG"),
+        ([f"train/{WNIDS[0]}/images/{WNIDS[0]}_{k}.JPEG" for k in range(3)], f"no images for train/{WNIDS[0]}"),
+    ],
+)
+def test_an_archive_with_something_missing_is_refused_and_nothing_is_left(tmp_path, without, message):
+    pytest.importorskip("PIL")
+    path = official(tmp_path / "official", without)
+    with pytest.raises(ValueError, match=message):
+        data.arrange_tiny_imagenet(path, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is nothing at"):
+        data.arrange_tiny_imagenet(tmp_path / "none.zip", tmp_path)
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(ValueError, match="not a whole zip file"):
+        data.arrange_tiny_imagenet(tmp_path / "text.zip", tmp_path)
+
+
+def test_the_real_validation_images_are_arranged(tmp_path):
+    real("tiny-imagenet-200/val/images")
+    source = Path(os.environ["SPARSEDD_DATA"]) / "tiny-imagenet-200"
+    if (source / "train").exists():
+        assert data.arrange_tiny_imagenet(source, tmp_path).exists()
+    else:
+        with pytest.raises(ValueError, match=r"no images for train/n\d+"):
+            data.arrange_tiny_imagenet(source, tmp_path)
+
+
+# ---------------------------------------------------------------- augmentations
+
+
+def images(n=5, size=6, seed=0):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def draws(*rows):
+    return torch.tensor([list(row) + [0.0] * (4 - len(row)) for row in rows])
+
+
+def test_a_flip_exchanges_left_and_right_for_half_of_the_samples():
+    x = images(2)
+    flipped = Flip()(x, draws([0.49], [0.5]), BLACK)
+    assert torch.equal(flipped[0], x[0].flip(-1))
+    assert torch.equal(flipped[1], x[1])
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (2, 2), (4, 4), (0, 4), (3, 1)])
+def test_a_shift_moves_by_whole_pixels_and_fills_with_black(down, right):
+    x = images(1)
+    (moved,) = Shift(2)(x, draws([(down + 0.5) / 5, (right + 0.5) / 5]), BLACK)
+    for i in range(6):
+        for j in range(6):
+            source_i, source_j = i + down - 2, j + right - 2
+            inside = 0 <= source_i < 6 and 0 <= source_j < 6
+            assert torch.equal(moved[:, i, j], x[0, :, source_i, source_j] if inside else BLACK[:, 0, 0])
+
+
+def test_every_shift_is_as_likely():
+    x = torch.zeros(50_000, 1, 9, 9)
+    x[:, :, 4, 4] = 1.0
+    u = torch.rand(len(x), 4, generator=torch.Generator().manual_seed(0))
+    where = Shift(4)(x, u, torch.zeros(1, 1, 1)).mean((0, 1))
+    assert abs(where - 1 / 81).max() < 5 * (1 / 81 / len(x)) ** 0.5
+    assert where.sum() == pytest.approx(1)
+
+
+def test_a_crop_of_everything_is_the_image_and_of_a_part_that_part_resized():
+    x = images(2, size=8)
+    whole = RandomResizedCrop(8, scale=(1, 1), ratio=(1, 1))(x, draws([0.3, 0.3, 0.3, 0.3], [0.9] * 4), BLACK)
+    assert torch.allclose(whole, x, atol=1e-5)
+    quarter = RandomResizedCrop(8, scale=(0.25, 0.25), ratio=(1, 1))(x, draws([0, 0, 0.0, 0.0], [0, 0, 0.99, 0.99]), BLACK)
+    inside = slice(1, 7)  # at the border the neighbours differ
+    for crop, part in zip(quarter, (x[0, :, :4, :4], x[1, :, 4:, 4:]), strict=True):
+        expected = interpolate(part[None], size=8, mode="bilinear")[0]
+        assert torch.allclose(crop[:, inside, inside], expected[:, inside, inside], atol=1e-5)
+
+
+def test_crops_have_the_areas_and_ratios_asked_for():
+    size, n = 256, 400
+    ramp = torch.linspace(0, 1, size).expand(n, 1, size, size)
+    x = torch.cat([ramp, ramp.transpose(2, 3)], dim=1)
+    u = torch.rand(n, 4, generator=torch.Generator().manual_seed(1))
+    crops = RandomResizedCrop(32)(x, u, torch.zeros(2, 1, 1))
+    spans = (crops.amax((2, 3)) - crops.amin((2, 3))) * 32 / 31  # width and height, as shares
+    areas, ratios = spans.prod(1), spans[:, 0] / spans[:, 1]
+    assert 0.05 < areas.min() < 0.12
+    assert areas.max() <= 1.01
+    assert areas.mean() == pytest.approx(0.54, abs=0.06)
+    assert 0.7 < ratios.min() < 0.85
+    assert 1.2 < ratios.max() < 1.4
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: Shift(-1), ValueError),
+        (lambda: Shift(1.5), TypeError),
+        (lambda: RandomResizedCrop(0), ValueError),
+        (lambda: RandomResizedCrop(scale=(0.5, 0.1)), ValueError),
+        (lambda: RandomResizedCrop(scale=(8, 100)), ValueError),
+        (lambda: RandomResizedCrop(ratio=(0, 1)), ValueError),
+    ],
+)
+def test_wrong_augmentations_are_refused(make, error):
+    with pytest.raises(error, match="got"):
+        make()
+
+
+# ---------------------------------------------------------------- batches
+
+SOURCE = data.DATASETS["blobs-cifar10"]().first(50)
+ALL = (Flip(), Shift(4), RandomResizedCrop(16))
+
+
+@given(st.integers(1, 60), st.integers(0, 3), st.integers(0, 5))
+def test_a_sample_is_the_same_in_whatever_batch_it_comes(size, epoch, seed):
+    with no_global_draws():
+        one = next(Batches(SOURCE, size=50, augmentation=ALL, seed=seed).epoch(epoch))
+        batches = Batches(SOURCE, size=size, augmentation=ALL, seed=seed)
+        parts = list(batches.epoch(epoch))
+    assert len(parts) == len(batches) == -(-50 // size)
+    for whole, cut in zip(one, zip(*parts, strict=True), strict=True):
+        assert torch.equal(whole, torch.cat(cut))
+    assert [len(y) for x, y in batches.epoch(epoch, start=1)] == [len(y) for x, y in parts[1:]]
+    index = torch.tensor([7, 3])
+    inputs, targets = batches.sample(index, epoch)
+    assert torch.equal(targets, SOURCE.train.tensors[1][index])
+    assert all(any(torch.equal(x, other) for other in one[0]) for x in inputs)
+
+
+def test_epochs_and_seeds_are_different_and_each_sample_has_its_own_draw():
+    batches = [Batches(SOURCE, size=50, augmentation=(Shift(4),), seed=seed) for seed in (0, 1)]
+    same = torch.arange(50)
+    views = [b.sample(same, epoch)[0] for b in batches for epoch in (0, 1)]
+    assert all(not torch.equal(views[i], views[j]) for i in range(4) for j in range(i))
+    black = -SOURCE.mean / SOURCE.std
+    shifts = [((k // 9 + 0.5) / 9, (k % 9 + 0.5) / 9) for k in range(81)]
+
+    def shift_of(before, after):
+        return next(u for u in shifts if torch.equal(Shift(4)(before[None], draws(u), black)[0], after))
+
+    moved = {shift_of(x, view) for x, view in zip(SOURCE.train.tensors[0], views[0], strict=True)}
+    assert len(moved) > 25
+
+
+def test_without_augmentation_every_epoch_holds_every_sample_once_with_its_label():
+    noisy = NoisyLabels(SOURCE.train, noise.Symmetric(0.4), num_classes=10)
+    seen = list(Batches(SOURCE, noisy.targets, size=20).epoch(3))
+    inputs, targets = torch.cat([x for x, _ in seen]), torch.cat([y for _, y in seen])
+    place = [int((SOURCE.train.tensors[0] == x).all((1, 2, 3)).nonzero()) for x in inputs]
+    assert sorted(place) == list(range(50))
+    assert torch.equal(targets, noisy.targets[place])
+
+
+def test_golden_draws():
+    """The same on every platform and version."""
+    batches = Batches(SOURCE, size=10, augmentation=(Flip(),), seed=0)
+    (_, targets) = next(batches.epoch(0))
+    assert targets.tolist() == [1, 7, 5, 3, 5, 9, 0, 4, 8, 7]
+    assert batches._draws(0, 0)[0].tolist() == pytest.approx(
+        [0.7612290382385254, 0.5879548192024231, 0.6216493844985962, 0.392689973115921], abs=0
+    )
+
+
+def test_random_crops_are_taken_of_the_whole_images():
+    small = data.blobs(shape=(3, 8, 8), num_classes=2, train=6, test=2)
+    whole = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 3, 16, 16).contiguous()
+    source = data.Data(small.train, small.test, 2, torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25), uncropped=whole)
+    inputs, _ = Batches(source, augmentation=(RandomResizedCrop(8),)).sample(torch.arange(6), 0)
+    assert inputs.shape == (6, 3, 8, 8)
+    for k, image in enumerate(inputs):
+        assert torch.allclose(image, torch.tensor((k / 255 - 0.5) / 0.25), atol=1e-6)
+    plain, _ = Batches(source).sample(torch.arange(6), 0)
+    assert torch.equal(plain, small.train.tensors[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"size": 0}, ValueError),
+        ({"seed": -1}, ValueError),
+        ({"targets": torch.zeros(3, dtype=torch.int64)}, ValueError),
+        ({"augmentation": (Flip,)}, TypeError),
+        ({"augmentation": ("flip",)}, TypeError),
+    ],
+)
+def test_wrong_batches_are_refused(arguments, error):
+    with pytest.raises(error, match=r"got|at least"):
+        Batches(SOURCE, **arguments)

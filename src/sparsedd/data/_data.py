@@ -1,10 +1,17 @@
 """Data: a data set in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
+
+from sparsedd import _checks
+
+#: Mean and standard deviation of ImageNet's channels, in [0, 1]: what many normalise other images by, too.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CHUNK = 5000  # images at a time, so that no copy of a data set in float64 is made
 
 
 @dataclass(frozen=True, repr=False)
@@ -17,24 +24,81 @@ class Data:
         Inputs (n, channels, height, width) float32, normalised by the training images; labels (n,) int64, clean.
     num_classes
         C.
+    mean, std
+        (channels, 1, 1): what the raw inputs were normalised with.
+    uncropped
+        (n, channels, H, W) uint8: the whole training images where ``train`` shows only a part of them; random crops are
+        taken of these.
     """
 
     train: TensorDataset
     test: TensorDataset
     num_classes: int
+    mean: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
+    std: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1))
+    uncropped: Tensor | None = None
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.train.tensors[0].shape[1:]))
         return f"Data({len(self.train):,} training and {len(self.test):,} test samples of {shape}, {self.num_classes} classes)"
 
+    def first(self, n: int | None) -> Self:
+        """The data set with its first ``n`` training samples alone; None takes all.
 
-def normalized(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int) -> Data:
-    """Raw inputs as a data set: each channel of the training inputs gets mean 0 and standard deviation 1."""
-    train, test = train.float(), test.float()
-    axes = (0, *range(2, train.dim()))
-    mean, std = train.double().mean(axes, keepdim=True), train.double().std(axes, keepdim=True, correction=0)
+        >>> from sparsedd import data
+        >>> data.blobs(train=100, test=50).first(20)
+        Data(20 training and 50 test samples of 1×4×4, 10 classes)
+        """
+        if n is None:
+            return self
+        if _checks.whole("n", n, least=1) > len(self.train):
+            raise ValueError(f"n must be at most the {len(self.train):,} training samples that there are, got {n:,}.")
+        part = TensorDataset(*(tensor[:n] for tensor in self.train.tensors))
+        return replace(self, train=part, uncropped=None if self.uncropped is None else self.uncropped[:n])
+
+    def to(self, device: torch.device | str) -> Self:
+        """The data set with all its tensors on a device, where batches are then made."""
+        train, test = (TensorDataset(*(tensor.to(device) for tensor in part.tensors)) for part in (self.train, self.test))
+        uncropped = None if self.uncropped is None else self.uncropped.to(device)
+        return replace(self, train=train, test=test, mean=self.mean.to(device), std=self.std.to(device), uncropped=uncropped)
+
+
+def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (channels, 1, 1) float64, of inputs in multiples of ``unit``."""
+    _checks.one_of("normalization", normalization, ("dataset", "imagenet"))
+    if normalization == "imagenet":
+        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in IMAGENET)
+        return mean, std
+    axes = (0, *range(2, inputs.dim()))
+    n, zero = inputs.numel() // inputs.shape[1], torch.zeros(())
+    mean = sum((part.double().sum(axes, keepdim=True) for part in inputs.split(CHUNK)), start=zero) / n
+    squares = sum(((part - mean).square().sum(axes, keepdim=True) for part in inputs.split(CHUNK)), start=zero)
+    return mean[0] * unit, (squares / n).sqrt()[0] * unit
+
+
+def scaled(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(inputs - mean) / std in float32, rounded once."""
+    out = torch.empty(inputs.shape, dtype=torch.float32)
+    for target, part in zip(out.split(CHUNK), inputs.split(CHUNK), strict=True):
+        target.copy_((part - mean.double()) / std.double())
+    return out
+
+
+def normalized(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    num_classes: int,
+    normalization: str = "dataset",
+    unit: float = 1.0,
+) -> Data:
+    """Raw inputs, in multiples of ``unit``, as a data set: each channel of the training inputs gets mean 0 and deviation 1."""
+    mean, std = moments(train, normalization, unit)
     return Data(
-        TensorDataset(((train - mean) / std).float().contiguous(), train_labels.to(torch.int64)),
-        TensorDataset(((test - mean) / std).float().contiguous(), test_labels.to(torch.int64)),
+        TensorDataset(scaled(train, mean / unit, std / unit), train_labels.to(torch.int64)),
+        TensorDataset(scaled(test, mean / unit, std / unit), test_labels.to(torch.int64)),
         num_classes,
+        mean.float(),
+        std.float(),
     )

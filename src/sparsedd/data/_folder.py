@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-WANTED = {"MNIST": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"}
+WANTED = {
+    "MNIST": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte",
+    "CIFAR10": "cifar-10-batches-py/{data_batch_1,...,data_batch_5,test_batch,batches.meta}, or cifar10.npz",
+    "CIFAR100": "cifar-100-python/{train,test,meta}, or cifar100.npz",
+}
 
 
 def folder() -> Path:
@@ -12,13 +16,18 @@ def folder() -> Path:
     return Path(os.environ.get("SPARSEDD_DATA") or Path.home() / ".cache" / "sparsedd")
 
 
-def read(name: str, **options: Any) -> Any:
-    """A torchvision data set from the folder, downloaded where it is absent and the network allows."""
+def datasets(name: str) -> Any:
+    """torchvision.datasets, or an error that says how to get it."""
     try:
         from torchvision import datasets
     except ImportError as error:
         raise ImportError(f"{name} is read by torchvision: pip install 'sparsedd[vision]'.") from error
-    reader = getattr(datasets, name)
+    return datasets
+
+
+def read(name: str, **options: Any) -> Any:
+    """A torchvision data set from the folder, downloaded where it is absent and the network allows."""
+    reader = getattr(datasets(name), name)
     try:
         return reader(folder(), download=False, **options)
     except RuntimeError:

@@ -18,4 +18,4 @@ def mnist() -> Data:
         When the files are neither there nor to be had; the message names them.
     """
     train, test = (read("MNIST", train=train) for train in (True, False))
-    return normalized(train.data[:, None] / 255, train.targets, test.data[:, None] / 255, test.targets, 10)
+    return normalized(train.data[:, None], train.targets, test.data[:, None], test.targets, 10, unit=1 / 255)

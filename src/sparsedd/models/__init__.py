@@ -2,5 +2,7 @@
 
 from sparsedd.models._initialize import initialize_
 from sparsedd.models._lenet import lenet_300_100
+from sparsedd.models._resnet import resnet18, resnet101
+from sparsedd.models._vgg import vgg16
 
-__all__ = ["initialize_", "lenet_300_100"]
+__all__ = ["initialize_", "lenet_300_100", "resnet18", "resnet101", "vgg16"]

@@ -5,10 +5,12 @@ from collections import OrderedDict
 from torch import nn
 
 from sparsedd import _checks
-from sparsedd.models._initialize import built
+from sparsedd.models._initialize import Scheme, built
 
 
-def lenet_300_100(*, in_features: int = 784, num_classes: int = 10, width: float = 1.0, seed: int = 0) -> nn.Module:
+def lenet_300_100(
+    *, in_features: int = 784, num_classes: int = 10, width: float = 1.0, seed: int = 0, initialization: Scheme = "paper"
+) -> nn.Module:
     """LeNet-300-100: in_features → 300 → 100 → num_classes with ReLU (LeCun et al. 1998; He et al. 2022, Appendix B).
 
     Parameters
@@ -19,8 +21,8 @@ def lenet_300_100(*, in_features: int = 784, num_classes: int = 10, width: float
         C.
     width
         Multiplies the hidden layers' 300 and 100 units.
-    seed
-        Of the initial weights.
+    seed, initialization
+        As in :func:`initialize_`.
 
     Notes
     -----
@@ -35,8 +37,7 @@ def lenet_300_100(*, in_features: int = 784, num_classes: int = 10, width: float
     """
     _checks.whole("in_features", in_features, least=1)
     _checks.whole("num_classes", num_classes, least=1)
-    if not width > 0:
-        raise ValueError(f"width must be above 0, got {width}.")
+    _checks.number("width", width, above=0)
     first, second = max(1, round(300 * width)), max(1, round(100 * width))
 
     def make() -> nn.Module:
@@ -50,4 +51,4 @@ def lenet_300_100(*, in_features: int = 784, num_classes: int = 10, width: float
         )
         return nn.Sequential(layers)
 
-    return built(make, seed)
+    return built(make, seed, initialization)

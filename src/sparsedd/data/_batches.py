@@ -1,0 +1,93 @@
+"""Batches of a data set in memory."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sparsedd import _checks, _random
+from sparsedd.data._augmentation import Augmentation
+from sparsedd.data._data import Data
+
+
+class Batches:
+    """The training samples of a data set in batches, shuffled and augmented on the device that holds them.
+
+    What a sample looks like in an epoch depends on the seed, the epoch and the sample alone: not on the batch, the device or
+    the number of processes. The last, smaller batch of an epoch is kept.
+
+    Parameters
+    ----------
+    source
+        The data set, on its device: ``data.cifar10().to("cuda")``.
+    targets
+        (n,) the labels to train on, such as :attr:`.NoisyLabels.targets`; None takes the data set's own.
+    size
+        Samples a batch.
+    augmentation
+        Such as ``(Flip(), Shift(4))``, applied in this order: :class:`Flip`, :class:`Shift`, :class:`RandomResizedCrop`, or
+        any callable ``(inputs (b, c, h, w), draws (b, 4) from U[0, 1), fill (c, 1, 1)) -> inputs``.
+    seed
+        Of order and draws.
+
+    Examples
+    --------
+    >>> from sparsedd import data
+    >>> batches = data.Batches(data.blobs(train=100), size=30, augmentation=(data.Flip(),))
+    >>> [len(labels) for inputs, labels in batches.epoch(0)]
+    [30, 30, 30, 10]
+    """
+
+    def __init__(
+        self,
+        source: Data,
+        targets: Tensor | None = None,
+        *,
+        size: int = 128,
+        augmentation: Sequence[Augmentation] = (),
+        seed: int = 0,
+    ) -> None:
+        self.size, self.seed = _checks.whole("size", size, least=1), _checks.whole("seed", seed)
+        inputs, own = source.train.tensors
+        targets = own if targets is None else targets.to(own.device)
+        if targets.shape != own.shape:
+            raise ValueError(f"targets must have shape {tuple(own.shape)}, got {tuple(targets.shape)}.")
+        for transform in augmentation:
+            if not callable(transform) or isinstance(transform, type):
+                raise TypeError(f"augmentation must hold callables such as Flip() or Shift(4), got {transform!r}.")
+        self.source, self.targets, self.augmentation = source, targets, tuple(augmentation)
+        self._fill = -source.mean / source.std
+        self._inputs = source.uncropped if source.uncropped is not None and self.augmentation else inputs
+
+    def __len__(self) -> int:
+        """Batches, and so steps, an epoch."""
+        return -(-len(self.targets) // self.size)
+
+    def __repr__(self) -> str:
+        return f"Batches({len(self):,} of {self.size:,} an epoch, of {self.source!r})"
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches (inputs (b, c, h, w), targets (b,)) of an epoch, from the ``start``-th on."""
+        n, device = len(self.targets), self.targets.device
+        order = torch.from_numpy(_random.permutation(("data order", self.seed, number), n)).to(device)
+        draws = [self._draws(k, number) for k in range(len(self.augmentation))]
+        for batch in order.split(self.size)[start:]:
+            yield self._augmented(batch, draws), self.targets[batch]
+
+    def sample(self, batch: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the samples of these indices as they are in an epoch."""
+        batch = batch.to(self.targets.device)
+        draws = [self._draws(k, number) for k in range(len(self.augmentation))]
+        return self._augmented(batch, draws), self.targets[batch]
+
+    def _draws(self, transform: int, number: int) -> Tensor:
+        u = _random.uniform(("augmentation", self.seed, transform, number), 4 * len(self.targets))
+        return torch.from_numpy(u).float().clamp_(max=1 - 2**-24).reshape(-1, 4).to(self.targets.device)
+
+    def _augmented(self, batch: Tensor, draws: list[Tensor]) -> Tensor:
+        inputs = self._inputs.index_select(0, batch)
+        if inputs.dtype == torch.uint8:
+            inputs = (inputs / 255 - self.source.mean) / self.source.std
+        for transform, u in zip(self.augmentation, draws, strict=True):
+            inputs = transform(inputs, u[batch], self._fill)
+        return inputs

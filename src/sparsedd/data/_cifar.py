@@ -1,0 +1,57 @@
+"""CIFAR-10 and CIFAR-100."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sparsedd.data._data import Data, normalized
+from sparsedd.data._folder import folder, read
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def cifar10(*, normalization: Literal["dataset", "imagenet"] = "dataset") -> Data:
+    """CIFAR-10: 50,000 training and 10,000 test images of 32×32 colour pixels in 10 classes (Krizhevsky 2009).
+
+    Looked for in the folder that the environment variable ``SPARSEDD_DATA`` names, else in ``~/.cache/sparsedd``, and
+    downloaded to there when absent. torchvision reads the official files, after it has compared their MD5 with the one that
+    it knows; ``cifar10.npz`` in that folder is as good: the arrays x_train (50000, 32, 32, 3) uint8, y_train, x_test, y_test.
+
+    Parameters
+    ----------
+    normalization
+        Of each channel by the training images' own mean and deviation, or by ImageNet's, as the authors' code does.
+
+    Raises
+    ------
+    ImportError
+        Without torchvision, when there is no ``cifar10.npz``.
+    FileNotFoundError
+        When the files are neither there nor to be had; the message names them.
+    """
+    return _cifar("CIFAR10", 10, normalization)
+
+
+def cifar100(*, normalization: Literal["dataset", "imagenet"] = "dataset") -> Data:
+    """CIFAR-100: 50,000 training and 10,000 test images of 32×32 colour pixels in 100 classes (Krizhevsky 2009).
+
+    Files, parameters and errors are those of :func:`cifar10`, with ``cifar100.npz``.
+    """
+    return _cifar("CIFAR100", 100, normalization)
+
+
+def _cifar(name: str, num_classes: int, normalization: str) -> Data:
+    path = folder() / f"{name.lower()}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y, test_x, test_y = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    else:
+        train, test = (read(name, train=train) for train in (True, False))
+        x, y, test_x, test_y = train.data, np.asarray(train.targets), test.data, np.asarray(test.targets)
+    for images, labels in ((x, y), (test_x, test_y)):
+        if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.size != len(images):
+            raise ValueError(f"{path} must hold uint8 images (n, 32, 32, 3) and n labels, got {images.dtype} {images.shape}.")
+    inputs, test_inputs = (torch.from_numpy(images).permute(0, 3, 1, 2) for images in (x, test_x))
+    labels, test_labels = (torch.from_numpy(labels.astype(np.int64)).ravel() for labels in (y, test_y))
+    return normalized(inputs, labels, test_inputs, test_labels, num_classes, normalization, unit=1 / 255)
