@@ -24,7 +24,7 @@ from sparsedd.experiments import (
     Experiment,
     Retraining,
     Store,
-    _run,
+    _problem,
     run,
     run_all,
     write_levels,
@@ -159,17 +159,18 @@ def test_levels_are_exact_nested_and_measured_as_they_say(tmp_path):
 def begin(monkeypatch, tmp_path, experiment, number):
     """The weights, the step and the learning rates that a level's training starts with, and the store."""
     seen = {}
-    original = _run.train
+    original = _problem.train
 
-    def spy(model, mask, experiment, data, *, start, rate, reached):
+    def spy(model, optimizer, *args, start, rate, **kwargs):
         seen[len(seen)] = (
             {n: p.detach().clone() for n, p in model.named_parameters()},
             start,
             [rate(start + i) for i in range(9)],
         )
-        return original(model, mask, experiment, data, start=start, rate=rate, reached=reached)
+        assert not optimizer.state, "the optimizer is fresh"
+        return original(model, optimizer, *args, start=start, rate=rate, **kwargs)
 
-    monkeypatch.setattr(_run, "train", spy)
+    monkeypatch.setattr(_problem, "train", spy)
     for _ in zip(range(number + 1), run(experiment, tmp_path), strict=False):
         pass
     return *seen[number], Store(tmp_path, experiment)

@@ -10,38 +10,15 @@ from typing import Any, Literal, Self
 
 from sparsedd import _checks
 from sparsedd._pruner import Pruner
+from sparsedd.data import DATASETS, Augmentation, Flip, RandomResizedCrop, Shift
+from sparsedd.experiments._retraining import LTR, METHODS, Retraining, Schedule, multistep
+from sparsedd.experiments._scales import SCALES, Scale, changes
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sparse import BELOW
 
-Scale = Literal["smoke", "small", "paper"]
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """What a level starts from after pruning (He et al. 2022, A.2), on the two axes of section 2.2.
-
-    Attributes
-    ----------
-    weights
-        ``"rewind"`` to their values at the rewind step, ``"keep"`` the trained ones, or ``"reinit"``: draw new ones.
-    schedule
-        Of the learning rate: ``"rewind"`` to the rewind step, stay at its ``"final"`` value, or ``"restart"``.
-    """
-
-    weights: Literal["rewind", "keep", "reinit"]
-    schedule: Literal["rewind", "final", "restart"]
-
-    def __post_init__(self) -> None:
-        _checks.one_of("weights", self.weights, ("rewind", "keep", "reinit"))
-        _checks.one_of("schedule", self.schedule, ("rewind", "final", "restart"))
-
-
-LTR = Retraining("rewind", "rewind")
-LR_REWINDING = Retraining("keep", "rewind")
-FINETUNING = Retraining("keep", "final")
-SCRATCH = Retraining("reinit", "restart")
-
-_METHODS = {LTR: "ltr", LR_REWINDING: "lr-rewinding", FINETUNING: "finetuning", SCRATCH: "scratch"}
+NORMALIZED = ("cifar10", "cifar100", "tiny_imagenet")  # data sets with colour channels
+REINIT = Retraining("reinit", "rewind")
+MODELS = ("lenet_300_100", "resnet18", "resnet101", "vgg16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +28,11 @@ class Experiment:
     Attributes
     ----------
     dataset, model
-        Names in :mod:`sparsedd.data` and :mod:`sparsedd.models`.
-    width
-        Multiplies the model's hidden units.
+        Names in :data:`sparsedd.data.DATASETS` and :mod:`sparsedd.models`.
+    normalization, augmentation
+        Of the images: by the data set's own channels or ``"imagenet"``'s; such as ``(Flip(), Shift(4))``.
+    width, initialization
+        Of the model, see :mod:`sparsedd.models`.
     exclude
         What :func:`sparsedd.prunable` leaves out.
     train_size
@@ -62,12 +41,17 @@ class Experiment:
         On the training labels; None leaves them clean.
     pruner, retraining
         How a level follows from the one before. The pruner's score is one of the three names.
+    one_shot
+        Every level is pruned from the dense net at once, to the nominal sparsity of its number.
+    tickets_of
+        Take the masks of the same experiment with this retraining method, instead of pruning one's own nets; see
+        :meth:`reinitialized`.
     levels
         How many, the dense level 0 included.
     epochs, batch_size, learning_rate, momentum, weight_decay
         Of SGD, at each level.
-    milestones, drop
-        Epochs at which the learning rate is multiplied by ``drop``.
+    milestones, drop, warmup_epochs
+        Epochs at which the learning rate is multiplied by ``drop``, and over which it rises linearly at first.
     rewind_step
         The step t of level 0 that rewinding returns to.
     evaluate_every
@@ -88,14 +72,19 @@ class Experiment:
     True
     """
 
-    dataset: Literal["mnist", "digits", "blobs"] = "mnist"
-    model: Literal["lenet_300_100"] = "lenet_300_100"
+    dataset: str = "mnist"
+    normalization: Literal["dataset", "imagenet"] = "dataset"
+    augmentation: tuple[Augmentation, ...] = ()
+    model: Literal["lenet_300_100", "resnet18", "resnet101", "vgg16"] = "lenet_300_100"
     width: float = 1.0
+    initialization: Literal["paper", "authors"] = "paper"
     exclude: tuple[str, ...] = ("fc3",)
     train_size: int | None = None
     noise: Noise | None = Symmetric(0.2)
     pruner: Pruner = Pruner()
     retraining: Retraining = LTR
+    one_shot: bool = False
+    tickets_of: Retraining | None = None
     levels: int = 32
     epochs: int = 200
     batch_size: int = 128
@@ -104,6 +93,7 @@ class Experiment:
     weight_decay: float = 0.0
     milestones: tuple[int, ...] = ()
     drop: float = 0.1
+    warmup_epochs: int = 0
     rewind_step: int = 0
     evaluate_every: int = 1
     sparse_below: float = BELOW
@@ -111,31 +101,44 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _checks.one_of("dataset", self.dataset, ("mnist", "digits", "blobs"))
-        _checks.one_of("model", self.model, ("lenet_300_100",))
-        _checks.one_of("scale", self.scale, ("smoke", "small", "paper"))
+        for name, allowed in (
+            ("dataset", tuple(DATASETS)),
+            ("model", MODELS),
+            ("scale", SCALES),
+            ("normalization", ("dataset", "imagenet")),
+            ("initialization", ("paper", "authors")),
+        ):
+            _checks.one_of(name, getattr(self, name), allowed)
         checked: dict[str, Any] = {
             name: _checks.whole(name, getattr(self, name), least=1)
             for name in ("levels", "epochs", "batch_size", "evaluate_every")
         }
-        checked |= {name: _checks.whole(name, getattr(self, name)) for name in ("rewind_step", "seed")}
+        checked |= {name: _checks.whole(name, getattr(self, name)) for name in ("rewind_step", "warmup_epochs", "seed")}
         if self.train_size is not None:
             checked["train_size"] = _checks.whole("train_size", self.train_size, least=1)
         checked |= {name: _checks.number(name, getattr(self, name), above=0) for name in ("learning_rate", "width", "drop")}
         checked |= {
             name: _checks.number(name, getattr(self, name), least=0) for name in ("momentum", "weight_decay", "sparse_below")
         }
-        for name in ("exclude", "milestones"):
+        for name in ("exclude", "milestones", "augmentation"):
             if not isinstance(getattr(self, name), tuple | list):
                 raise TypeError(f"{name} must be a tuple, got {getattr(self, name)!r}.")
-        checked["exclude"] = tuple(self.exclude)
+            checked[name] = tuple(getattr(self, name))
         checked["milestones"] = tuple(_checks.whole("milestones", epoch) for epoch in self.milestones)
+        if not isinstance(self.one_shot, bool):
+            raise TypeError(f"one_shot must be True or False, got {self.one_shot!r}.")
+        if self.normalization != "dataset" and self.dataset not in NORMALIZED:
+            raise ValueError(f"normalization={self.normalization!r} is for {', '.join(NORMALIZED)}, got {self.dataset!r}.")
+        if not all(isinstance(transform, Flip | Shift | RandomResizedCrop) for transform in self.augmentation):
+            raise TypeError(f"an experiment's augmentation holds Flip, Shift or RandomResizedCrop, got {self.augmentation!r}.")
         if self.noise is not None and not isinstance(self.noise, Symmetric | Asymmetric | Pairflip):
             raise TypeError(f"an experiment's noise is one of sparsedd.noise or None, got {self.noise!r}.")
         if not isinstance(self.pruner, Pruner) or not isinstance(self.pruner.score, str):
             raise TypeError(f"an experiment's pruner needs a score that is a name, got {self.pruner!r}.")
         if not isinstance(self.retraining, Retraining):
             raise TypeError(f"retraining must be a Retraining such as LTR, got {self.retraining!r}.")
+        if self.tickets_of is not None and not isinstance(self.tickets_of, Retraining):
+            raise TypeError(f"tickets_of must be a Retraining such as LTR, or None, got {self.tickets_of!r}.")
         for name, value in checked.items():  # NumPy's numbers become Python's, and lists tuples
             object.__setattr__(self, name, value)
 
@@ -143,8 +146,11 @@ class Experiment:
     def name(self) -> str:
         """What a reader calls it, by data set, model, noise, score and retraining method."""
         noise = "clean" if self.noise is None else _noise_name(self.noise)
-        method = _METHODS.get(self.retraining, f"{self.retraining.weights}-{self.retraining.schedule}")
-        return f"{self.dataset}-{self.model}-{noise}-{self.pruner.score}-{method}"
+        method = _method_name(self.retraining)
+        if self.tickets_of is not None:
+            method = f"{'reinit' if self.retraining == REINIT else method}-of-{_method_name(self.tickets_of)}"
+        parts = (self.dataset, self.model, noise, self.pruner.score, *(("oneshot",) if self.one_shot else ()), method)
+        return "-".join(map(str, parts))
 
     @property
     def key(self) -> str:
@@ -169,7 +175,10 @@ class Experiment:
         >>> Experiment.from_config(Experiment(seed=2).config()) == Experiment(seed=2)
         True
         """
-        kinds = {kind.__name__: kind for kind in (Symmetric, Asymmetric, Pairflip, Pruner, Retraining)}
+        kinds: dict[str, Any] = {
+            kind.__name__: kind
+            for kind in (Symmetric, Asymmetric, Pairflip, Pruner, Retraining, Flip, Shift, RandomResizedCrop)
+        }
 
         def made(value: Any) -> Any:
             if isinstance(value, Mapping) and "type" in value:
@@ -183,49 +192,38 @@ class Experiment:
 
         return cls(**{name: made(value) for name, value in config.items()})
 
+    def schedule(self, steps_per_epoch: int) -> Schedule:
+        """The learning rate of the dense level as a function of the step."""
+        milestones = [epoch * steps_per_epoch for epoch in self.milestones]
+        return multistep(self.learning_rate, milestones, self.drop, self.warmup_epochs * steps_per_epoch)
+
+    def reinitialized(self) -> Self:
+        """The experiment with the same masks and other weights: each ticket starts from a new initialisation.
+
+        A level is trained from the rewind step to the end, like a ticket (He et al. 2022, Figs 10, 33 and 34).
+
+        >>> Experiment().reinitialized().name
+        'mnist-lenet_300_100-symmetric20-magnitude-reinit-of-ltr'
+        """
+        return replace(self, retraining=REINIT, tickets_of=self.tickets_of or self.retraining)
+
     def scaled(self, scale: Scale) -> Self:
         """The same experiment in another size.
 
-        ``"paper"`` is the exact protocol; ``"small"`` takes 10,000 of MNIST's images and a fifth of the epochs; ``"smoke"``
-        takes seconds and needs no data files: the digits, a narrower net, few epochs and levels.
+        ``"paper"`` is the exact protocol. ``"small"`` shows the same with fewer images and epochs, for two CPU cores (MNIST)
+        or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"smoke"`` takes seconds
+        and needs no data files: the digits or blobs, a narrow net, two epochs and three levels.
 
         >>> Experiment().scaled("smoke").dataset
         'digits'
         """
-        _checks.one_of("scale", scale, ("smoke", "small", "paper"))
-        if scale == "paper" or (scale == "small" and self.dataset != "mnist"):
-            return replace(self, scale=scale)
-        if scale == "small":
-            return replace(self, scale=scale, epochs=max(1, self.epochs // 5), train_size=10_000)
-        return replace(
-            self,
-            scale=scale,
-            dataset="digits",
-            width=0.2,
-            train_size=200,
-            epochs=2,
-            levels=3,
-            milestones=tuple(min(m, 1) for m in self.milestones[:1]),
-            rewind_step=min(self.rewind_step, 1),
-        )
+        _checks.one_of("scale", scale, SCALES)
+        return replace(self, **changes(self, scale))
 
 
-#: The rows of the paper's table of hyper-parameters (Appendix B), by name, and the demo on the digits.
-PRESETS: dict[str, Experiment] = {
-    "lenet-mnist": Experiment(sparse_below=0.2),
-    "lenet-digits": Experiment(
-        dataset="digits",
-        train_size=800,
-        noise=Symmetric(0.4),
-        batch_size=100,
-        learning_rate=0.2,
-        epochs=120,
-        evaluate_every=20,
-        levels=35,
-        sparse_below=0.1,
-        scale="small",
-    ),
-}
+def _method_name(retraining: Retraining) -> str:
+    names = {method: name for name, method in METHODS.items()}
+    return names.get(retraining, f"{retraining.weights}-{retraining.schedule}")
 
 
 def _noise_name(noise: Noise) -> str:
@@ -243,4 +241,4 @@ def _plain(value: Any) -> Any:
         return {"ratio": str(value)}
     if isinstance(value, Real) and not isinstance(value, bool | int | float):  # NumPy's
         return float(str(value))
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -104,10 +104,12 @@ class Store:
             raise ValueError(f"{path}, line {number + 1} was altered: remove that line and those after it, and run again.")
         return record
 
-    def add(self, level: Level, weights: dict[str, Tensor], mask: Mask) -> None:
+    def add(self, level: Level, weights: dict[str, Tensor], mask: Mask, momentum: dict[str, Tensor] | None = None) -> None:
         """Keep a level that has finished. Only the last act, the new line, makes it count."""
         files = {self.weights_path(level.level): _files.seal("weights", _clean(weights), None)}
         files[self.mask_path(level.level)] = mask._bytes()
+        if momentum is not None:
+            files[self.momentum_path(level.level)] = _files.seal("momentum", _clean(momentum), None)
         for path, data in files.items():
             _files.write(path, data)
         record = {"level": level.to_json(), "files": {p.name: hashlib.sha256(d).hexdigest() for p, d in files.items()}}
@@ -125,6 +127,10 @@ class Store:
         """Where the mask of a level is."""
         return self.path / f"{level:02d}.mask.safetensors"
 
+    def momentum_path(self, level: int) -> Path:
+        """Where the optimizer's momentum at the end of a level is, if it has any."""
+        return self.path / f"{level:02d}.momentum.safetensors"
+
     def weights(self, level: int) -> dict[str, Tensor]:
         """The state dict at the end of a level."""
         return _files.unseal(self._verified(level, self.weights_path(level)), "weights")[0]
@@ -133,6 +139,12 @@ class Store:
         """The mask of a level."""
         return Mask.load(self._verified(level, self.mask_path(level)))
 
+    def momentum(self, level: int) -> dict[str, Tensor]:
+        """The optimizer's momentum at the end of a level, by parameter; empty where there is none."""
+        if not self.experiment.momentum:
+            return {}
+        return _files.unseal(self._verified(level, self.momentum_path(level)), "momentum")[0]
+
     def _verified(self, level: int, path: Path) -> Path:
         """The path of a file that is what the line of its level says it is."""
         lines = (self.path / "levels.jsonl").read_text(errors="replace").splitlines()
@@ -140,6 +152,16 @@ class Store:
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ValueError(f"{path} is damaged or altered: remove line {level + 1} of levels.jsonl and those after it.")
         return path
+
+    def digest(self, level: int) -> str:
+        """The SHA-256 of all that a level is: what is made of it is known by that."""
+        path = self.path / "levels.jsonl"
+        lines = path.read_text(errors="replace").splitlines()
+        return _sha256(self._checked(path, level, lines[level])["files"])
+
+    def keep(self, path: Path, kind: str, tensors: dict[str, Tensor], content: Any) -> None:
+        """Keep what was made of a level: tensors, and JSON that says what."""
+        _files.write(path, _files.seal(kind, _clean(tensors), content))
 
     def save_start(self, state: dict[str, Tensor]) -> None:
         """Keep the state at the rewind step."""

@@ -1,72 +1,80 @@
 """The training loop of one level."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import SGD
 
-from sparsedd import _random
+from sparsedd import sparse
 from sparsedd._mask import Mask
+from sparsedd._parameters import parameters
+from sparsedd.data import Batches
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves
+from sparsedd.experiments._retraining import Schedule
 from sparsedd.metrics import evaluate
 
 EVALUATION_BATCH = 500
 
-
-def schedule(experiment: Experiment, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate as a function of the step."""
-    milestones = [epoch * steps_per_epoch for epoch in experiment.milestones]
-    return lambda step: experiment.learning_rate * experiment.drop ** sum(step >= m for m in milestones)
+Samples = tuple[Tensor, Tensor]
 
 
-def batches(inputs: Tensor, labels: Tensor, size: int = EVALUATION_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-    """The data set in order, in batches."""
-    return zip(inputs.split(size), labels.split(size), strict=True)
+def in_order(samples: Samples) -> Iterator[Samples]:
+    """The samples in order, in batches."""
+    return zip(*(tensor.split(EVALUATION_BATCH) for tensor in samples), strict=True)
 
 
-def order(seed: int, epoch: int, n: int, device: torch.device) -> Tensor:
-    """The order of the samples in an epoch: the same at every level, as in the lottery ticket experiments."""
-    return torch.from_numpy(_random.permutation(("data order", seed, epoch), n)).to(device)
+def sgd(model: nn.Module, experiment: Experiment, momentum: Mapping[str, Tensor] | None = None) -> SGD:
+    """The experiment's optimizer: fresh, or with the momentum of one that has run before."""
+    optimizer = SGD(model.parameters(), experiment.learning_rate, experiment.momentum, weight_decay=experiment.weight_decay)
+    for name, buffer in (momentum or {}).items():
+        optimizer.state[parameters(model)[name]]["momentum_buffer"] = buffer.clone()
+    return optimizer
+
+
+@torch.no_grad()
+def momentum_of(optimizer: SGD, model: nn.Module, fast: nn.Module, mask: Mask) -> dict[str, Tensor]:
+    """The optimizer's momentum under the model's names, when it has trained ``fast``: zero for pruned weights."""
+    ours, theirs = deepcopy(model), deepcopy(fast)
+    for (_, buffer), p in zip(parameters(theirs).items(), parameters(fast).values(), strict=True):
+        buffer.copy_(optimizer.state[p]["momentum_buffer"])
+    sparse.expand_(ours, theirs, mask)
+    return {name: p.detach() for name, p in mask.apply_(ours).named_parameters()}
 
 
 def train(
     model: nn.Module,
-    mask: Mask | None,
+    optimizer: SGD,
     experiment: Experiment,
-    data: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+    batches: Batches,
+    data: tuple[Samples, Samples],
     *,
     start: int,
-    rate: Callable[[int], float],
+    epochs: int,
+    rate: Schedule,
     reached: Callable[[int], None] = lambda step: None,
 ) -> Curves:
-    """SGD from step ``start`` to the end of the last epoch, in place; ``reached(step)`` is called before every step.
+    """SGD from step ``start`` to the end of epoch ``epochs``, in place; ``reached(step)`` is called before every step.
 
-    The last, smaller batch of an epoch is kept. The optimizer is fresh.
+    Accuracy and loss on the training and test samples of ``data`` are measured after epochs, see
+    :attr:`.Experiment.evaluate_every`.
     """
-    inputs, labels = data[0]
-    steps_per_epoch = -(-len(inputs) // experiment.batch_size)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=rate(start), momentum=experiment.momentum, weight_decay=experiment.weight_decay
-    )
-    enforcement = mask.enforce(model, optimizer) if mask is not None else None
     curves: list[tuple[int, float, float, float, float]] = []
-    for epoch in range(start // steps_per_epoch, experiment.epochs):
+    for epoch in range(start // len(batches), epochs):
         model.train()
-        chosen = order(experiment.seed, epoch, len(inputs), inputs.device).split(experiment.batch_size)
-        for step in range(max(start, epoch * steps_per_epoch), (epoch + 1) * steps_per_epoch):
+        first = max(start, epoch * len(batches))
+        for step, (inputs, labels) in enumerate(batches.epoch(epoch, first % len(batches)), first):
             reached(step)
-            batch = chosen[step % steps_per_epoch]
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             optimizer.zero_grad()
-            cross_entropy(model(inputs.index_select(0, batch)), labels[batch]).backward()
+            cross_entropy(model(inputs), labels).backward()
             optimizer.step()
         done = epoch + 1
-        if done % experiment.evaluate_every == 0 or done == experiment.epochs:
-            on_train, on_test = (evaluate(model, batches(*part)) for part in data)
+        if done % experiment.evaluate_every == 0 or done == epochs:
+            on_train, on_test = (evaluate(model, in_order(part)) for part in data)
             curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
-    if enforcement is not None:
-        enforcement.remove()
     return Curves(*zip(*curves, strict=True))

@@ -1,0 +1,151 @@
+"""Problem: what all levels of an experiment share, and how one level is made."""
+
+import time
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sparsedd import _random, models, scores, sparse
+from sparsedd._mask import Mask
+from sparsedd._noisy_labels import NoisyLabels
+from sparsedd._parameters import prunable
+from sparsedd.data import DATASETS, Batches
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._level import Curves, Level
+from sparsedd.experiments._retraining import Schedule
+from sparsedd.experiments._store import Store
+from sparsedd.experiments._train import in_order, momentum_of, sgd, train
+from sparsedd.metrics import evaluate, learning_distance
+
+
+class Problem:
+    """The data on the device, the original initialisation and the schedule of an experiment."""
+
+    def __init__(self, experiment: Experiment, device: str | torch.device) -> None:
+        device = torch.device(device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(f"device must be one that torch finds, got '{device}' on a machine without CUDA: use 'cpu'.")
+        self.experiment = experiment
+        options = {} if experiment.normalization == "dataset" else {"normalization": experiment.normalization}
+        source = DATASETS[experiment.dataset](**options)
+        noise = experiment.noise or (lambda labels, num_classes, seed: labels)
+        noisy = NoisyLabels(source.train, noise, num_classes=source.num_classes, seed=experiment.seed)
+        if (experiment.train_size or 0) > len(noisy):
+            raise ValueError(
+                f"train_size must be at most {len(noisy):,} for {experiment.dataset}, got {experiment.train_size:,}."
+            )
+        source = source.first(experiment.train_size).to(device)
+        targets, self.flipped = (part[: experiment.train_size].to(device) for part in (noisy.targets, noisy.flipped))
+        self.train = source.train.tensors[0], targets
+        self.test = source.test.tensors[0], source.test.tensors[1]
+        self.batches = Batches(
+            source, targets, size=experiment.batch_size, augmentation=experiment.augmentation, seed=experiment.seed
+        )
+        self.original = self.model(experiment.seed).to(device)
+        self.names = prunable(self.original, exclude=experiment.exclude)
+        self.steps = experiment.epochs * len(self.batches)
+        self.rate = experiment.schedule(len(self.batches))
+        if experiment.rewind_step >= self.steps:
+            raise ValueError(f"rewind_step must be below the {self.steps:,} steps of level 0, got {experiment.rewind_step:,}.")
+
+    def model(self, seed: int) -> nn.Module:
+        """The experiment's model with initial weights of a seed."""
+        e, inputs = self.experiment, self.train[0]
+        size = {"in_features": inputs[0].numel()} if e.model == "lenet_300_100" else {"in_channels": inputs.shape[1]}
+        make: Any = getattr(models, e.model)
+        made: nn.Module = make(
+            num_classes=self.batches.source.num_classes, width=e.width, seed=seed, initialization=e.initialization, **size
+        )
+        return made
+
+    def level(self, number: int, store: Store, tickets: Store | None = None) -> Level:
+        """Prune, rewind and retrain as the experiment says, and store what came of it."""
+        began = time.perf_counter()
+        model = deepcopy(self.original)
+        mask = self.mask(model, number, store, tickets)
+        start, rate = self.begin(model, number, store)
+
+        def reached(step: int) -> None:
+            if number == 0 and step == self.experiment.rewind_step:
+                store.save_start(model.state_dict())
+
+        fast, rest = sparse.compact(model, mask, below=self.experiment.sparse_below) if number else (model, None)
+        optimizer = sgd(fast, self.experiment)
+        with rest.enforce(fast, optimizer) if rest is not None else nullcontext():
+            curves = self.trained(fast, optimizer, start, self.experiment.epochs, rate, reached=reached)
+            momentum = momentum_of(optimizer, model, fast, mask) if self.experiment.momentum else None
+        if fast is not model:
+            sparse.expand_(model, fast, mask)
+        record = replace(self.measured(number, model, mask, curves), seconds=time.perf_counter() - began)
+        store.add(record, model.state_dict(), mask, momentum)
+        return record
+
+    def trained(self, model: nn.Module, optimizer: Any, start: int, epochs: int, rate: Schedule, **more: Any) -> Curves:
+        """The curves of training the model on this problem from step ``start`` to the end of epoch ``epochs``."""
+        data = self.train, self.test
+        return train(model, optimizer, self.experiment, self.batches, data, start=start, epochs=epochs, rate=rate, **more)
+
+    def mask(self, model: nn.Module, number: int, store: Store, tickets: Store | None) -> Mask:
+        """The mask of a level; the model gets the trained weights that it is pruned from."""
+        if number == 0:
+            return Mask.dense(model, self.names)
+        source = 0 if self.experiment.one_shot else number - 1
+        model.load_state_dict(store.weights(source))
+        if tickets is not None:
+            return tickets.mask(number)
+        experiment = self.experiment
+        pruner = experiment.pruner
+        if pruner.score == "random":
+            pruner = replace(pruner, score=scores.random(experiment.seed))
+        if pruner.score == "gradient":
+            key = ("gradient batch", experiment.seed, number)
+            samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: experiment.batch_size])
+            scores.accumulate_(model, [self.batches.sample(samples, -number)], cross_entropy)
+        dense = store.mask(source)
+        if experiment.one_shot:
+            return pruner.prune_to(model, pruner.sparsity(number), dense)
+        return pruner.prune(model, dense)
+
+    def begin(self, model: nn.Module, number: int, store: Store) -> tuple[int, Schedule]:
+        """Give the model the weights that a level starts from; return the step and the learning rate's schedule."""
+        experiment = self.experiment
+        if experiment.retraining.weights == "reinit" and (number or experiment.tickets_of):
+            seed = int(_random.integers(("reinit", experiment.seed, number), 1, 2**31)[0])
+            models.initialize_(model, seed, experiment.initialization)
+        elif experiment.retraining.weights == "rewind" and number:
+            model.load_state_dict(store.start())
+        model.zero_grad()
+        if number == 0 and experiment.tickets_of is None:
+            return 0, self.rate
+        return experiment.retraining.steps(self.rate, rewind_step=experiment.rewind_step, total=self.steps)
+
+    def measured(self, number: int, model: nn.Module, mask: Mask, curves: Curves) -> Level:
+        """The record of a level, but for the time it took."""
+        best = max(curves.test_accuracy)
+        return Level(
+            level=number,
+            sparsity=mask.sparsity,
+            remaining=mask.remaining,
+            train_accuracy=curves.train_accuracy[-1],
+            test_accuracy=curves.test_accuracy[-1],
+            best_test_accuracy=best,
+            best_epoch=curves.epoch[curves.test_accuracy.index(best)],
+            clean_accuracy=self.accuracy_where(model, ~self.flipped),
+            flipped_accuracy=self.accuracy_where(model, self.flipped),
+            learning_distance=learning_distance(self.original, model),
+            train_loss=curves.train_loss[-1],
+            test_loss=curves.test_loss[-1],
+            seconds=0.0,
+            epochs=curves,
+        )
+
+    def accuracy_where(self, model: nn.Module, where: Tensor) -> float | None:
+        """Training accuracy on a part of the samples."""
+        if not where.any():
+            return None
+        return evaluate(model, in_order((self.train[0][where], self.train[1][where]))).accuracy
