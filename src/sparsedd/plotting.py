@@ -1,5 +1,7 @@
 """Pictures of a sweep, drawn with matplotlib from plain numbers."""
 
+from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +12,10 @@ from sparsedd.phases import Phase, Phases
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["double_descent", "learning_distance"]
+__all__ = ["against_epoch", "against_sparsity", "double_descent", "interpolation", "learning_distance", "loss_along"]
 
+BLUE, RED = "#3a6ea5", "#c0392b"
+CURVES = (BLUE, RED, "#2e8b57", "#b8860b", "#7d4fa3", "#555555")
 COLORS = {Phase.LIGHT: "#dbe7f3", Phase.CRITICAL: "#f6d9d5", Phase.SWEET: "#dcedd8", Phase.COLLAPSED: "#e4e2e6"}
 
 
@@ -55,11 +59,10 @@ def double_descent(
     train, test = _seeds("train_accuracy", train_accuracy, s), _seeds("test_accuracy", test_accuracy, s)
     if phases is not None:
         _shade(ax, phases, s)
-    _band(ax, s, 100 * train, color="#3a6ea5", label="train")
-    _band(ax, s, 100 * test, color="#c0392b", label="test")
-    n = len(test)
+    _band(ax, 1 - s, 100 * train, color=BLUE, label="train")
+    _band(ax, 1 - s, 100 * test, color=RED, label="test")
     ax.set_ylabel("accuracy (%)")
-    ax.legend(title=f"mean ± std, n = {n}" if n > 1 else "one seed", loc="lower left", framealpha=0.9)
+    ax.legend(title=_spread(len(test)), loc="lower left", framealpha=0.9)
     return ax
 
 
@@ -78,12 +81,163 @@ def learning_distance(
     """
     ax, s = _axes(ax, sparsity)
     distances, test = _seeds("distance", distance, s), _seeds("test_accuracy", test_accuracy, s)
-    _band(ax, s, distances, color="#3a6ea5", label="learning distance")
-    ax.set_ylabel("learning distance", color="#3a6ea5")
+    _band(ax, 1 - s, distances, color=BLUE, label="learning distance")
+    ax.set_ylabel("learning distance", color=BLUE)
     right = ax.twinx()
-    _band(right, s, 100 * test, color="#c0392b", label="test accuracy")
-    right.set_ylabel("test accuracy (%)", color="#c0392b")
+    _band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
+    right.set_ylabel("test accuracy (%)", color=RED)
     return ax
+
+
+def against_sparsity(sparsity: ArrayLike, curves: Mapping[str, ArrayLike], *, ylabel: str, ax: "Axes | None" = None) -> "Axes":
+    """Any measures against sparsity, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 10, 11 and 32).
+
+    Parameters
+    ----------
+    sparsity
+        As for :func:`double_descent`.
+    curves
+        Label → (seeds, levels), or (levels,).
+    ylabel
+        What the measures are.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("agg")
+    >>> ax = against_sparsity([0, 0.5], {"ticket": [0.8, 0.7], "new weights": [0.8, 0.6]}, ylabel="accuracy")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['ticket', 'new weights']
+    """
+    ax, s = _axes(ax, sparsity)
+    n = 0
+    for (label, values), color in zip(curves.items(), cycle(CURVES), strict=False):
+        array = _seeds(label, values, s)
+        _band(ax, 1 - s, array, color=color, label=label)
+        n = len(array)
+    ax.set_ylabel(ylabel)
+    ax.legend(title=_spread(n), framealpha=0.9)
+    return ax
+
+
+def against_epoch(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    dashed: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    ylabel: str = "accuracy (%)",
+    mark: float | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Measures against the epoch, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 6 and 35 to 39).
+
+    Parameters
+    ----------
+    curves
+        Label → (epochs (n,), values (seeds, n) or (n,)).
+    dashed
+        The same for dashed lines, each in the colour of the curve of its label.
+    ylabel
+        What the measures are.
+    mark
+        An epoch at which a vertical line is drawn, such as the one at which re-dense training begins.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("agg")
+    >>> against_epoch({"test": ([1, 2], [0.5, 0.6])}, mark=1.5).get_xlabel()
+    'epoch'
+    """
+    ax = _new(ax)
+    colors, n = dict(zip(curves, cycle(CURVES), strict=False)), 0
+    for style, drawn in (("-", curves), ("--", dashed or {})):
+        for label, (epochs, values) in drawn.items():
+            x = np.asarray(epochs, dtype=np.float64)
+            array = _seeds(label, values, x)
+            name = label if style == "-" else None
+            _band(ax, x, array, color=colors[label], label=name, marker="", linestyle=style)
+            n = len(array)
+    if mark is not None:
+        ax.axvline(mark, color="#888888", linewidth=1, linestyle=":")
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.legend(title=_spread(n), framealpha=0.9)
+    return ax
+
+
+def interpolation(
+    alpha: ArrayLike,
+    *,
+    train_loss: ArrayLike,
+    test_loss: ArrayLike,
+    train_accuracy: ArrayLike,
+    test_accuracy: ArrayLike,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Loss (left axis) and accuracy (right axis) from a sparse net to its re-dense one (He et al. 2022, Fig. 7).
+
+    Solid lines are training data, dashed ones test data, in the mean over the seeds.
+
+    Parameters
+    ----------
+    alpha
+        (points,).
+    train_loss, test_loss, train_accuracy, test_accuracy
+        (seeds, points), or (points,).
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("agg")
+    >>> values = dict(train_loss=[2, 1], test_loss=[2, 1.5], train_accuracy=[0.5, 1], test_accuracy=[0.5, 0.4])
+    >>> interpolation([0, 1], **values).get_xlabel()
+    'α'
+    """
+    ax, x = _new(ax), np.asarray(alpha, dtype=np.float64)
+    right = ax.twinx()
+    for axes, scale, color, style, label, values in (
+        (ax, 1, BLUE, "-", "train loss", train_loss),
+        (ax, 1, BLUE, "--", "test loss", test_loss),
+        (right, 100, RED, "-", "train accuracy", train_accuracy),
+        (right, 100, RED, "--", "test accuracy", test_accuracy),
+    ):
+        _band(axes, x, scale * _seeds(label, values, x), color=color, linestyle=style, marker="", label=label)
+    ax.set_xlabel("α")
+    ax.set_ylabel("loss", color=BLUE)
+    right.set_ylabel("accuracy (%)", color=RED)
+    return ax
+
+
+def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes | None" = None) -> "Axes":
+    """Training loss along directions through minima, on a log scale (He et al. 2022, Figs 8 and 43).
+
+    Parameters
+    ----------
+    alpha
+        (points,), in units of the filters' norms.
+    losses
+        Label → (seeds or directions, points), or (points,); the mean is drawn.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("agg")
+    >>> loss_along([-1, 0, 1], {"0 %": [2, 0.1, 2]}).get_yscale()
+    'log'
+    """
+    ax, x = _new(ax), np.asarray(alpha, dtype=np.float64)
+    for (label, values), color in zip(losses.items(), cycle(CURVES), strict=False):
+        ax.plot(x, _seeds(label, values, x).mean(axis=0), color=color, label=label)
+    ax.set(xlabel="α", ylabel="training loss", yscale="log")
+    ax.legend(title="sparsity before", framealpha=0.9)
+    return ax
+
+
+def _new(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(8, 4.5), layout="constrained")[1]
+
+
+def _spread(n: int) -> str:
+    return f"mean ± std, n = {n}" if n > 1 else "one seed"
 
 
 def _axes(ax: "Axes | None", sparsity: ArrayLike) -> tuple["Axes", NDArray[np.float64]]:
@@ -91,10 +245,7 @@ def _axes(ax: "Axes | None", sparsity: ArrayLike) -> tuple["Axes", NDArray[np.fl
     s = np.asarray(sparsity, dtype=np.float64)
     if s.ndim != 1 or not len(s) or not ((s >= 0) & (s < 1)).all() or not (np.diff(s) > 0).all():
         raise ValueError("sparsity must be one rising number below 1 for each level.")
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(figsize=(8, 4.5), layout="constrained")[1]
+    ax = _new(ax)
     ax.set_xscale("log")
     ax.set_xlim(1.0 / 0.97, 0.97 * (1 - s[-1]))
     ticks = s[:: max(1, -(-len(s) // 9))]
@@ -113,16 +264,17 @@ def _percent(sparsity: float) -> str:
 def _seeds(name: str, values: ArrayLike, s: NDArray[np.float64]) -> NDArray[np.float64]:
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if array.ndim != 2 or array.shape[1] != len(s):
-        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},) like sparsity, got {np.shape(values)}.")
+        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},), got {np.shape(values)}.")
     return array
 
 
-def _band(ax: "Axes", s: NDArray[np.float64], values: NDArray[np.float64], **style: Any) -> None:
+def _band(ax: "Axes", x: NDArray[np.float64], values: NDArray[np.float64], *, marker: str = "o", **style: Any) -> None:
+    """Mean ± sample standard deviation over the first axis."""
     mean = values.mean(axis=0)
-    ax.plot(1 - s, mean, marker="o", markersize=3, **style)
+    ax.plot(x, mean, marker=marker, markersize=3, **style)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
-        ax.fill_between(1 - s, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
+        ax.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def _shade(ax: "Axes", phases: Phases, s: NDArray[np.float64]) -> None:

@@ -1,6 +1,9 @@
 """Experiments: the prune-retrain sweep of the paper as a value, a generator of finished levels, and a folder that resumes."""
 
+from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._figure import Figure, Panel, reproduce
+from sparsedd.experiments._figures import FIGURES
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line, directions, interpolation
 from sparsedd.experiments._presets import PRESETS
@@ -18,29 +21,35 @@ from sparsedd.experiments._retraining import (
 from sparsedd.experiments._run import reinit, run
 from sparsedd.experiments._run_all import run_all, work
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._tables import write_levels
+from sparsedd.experiments._tables import Tables, write_levels
 
 __all__ = [
+    "FIGURES",
     "FINETUNING",
     "LR_REWINDING",
     "LTR",
     "METHODS",
     "PRESETS",
     "SCRATCH",
+    "Claim",
     "Curves",
     "Experiment",
+    "Figure",
     "Level",
     "Line",
+    "Panel",
     "Redense",
     "Retraining",
     "Schedule",
     "Store",
+    "Tables",
     "directions",
     "interpolation",
     "multistep",
     "redense",
     "redense_weights",
     "reinit",
+    "reproduce",
     "run",
     "run_all",
     "work",

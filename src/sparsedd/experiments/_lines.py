@@ -47,7 +47,6 @@ def interpolation(
     experiment: Experiment,
     level: int,
     out: str | os.PathLike[str],
-    *,
     factor: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> Line:
@@ -85,7 +84,6 @@ def directions(
     experiment: Experiment,
     level: int,
     out: str | os.PathLike[str],
-    *,
     factor: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> list[Line]:
@@ -144,7 +142,7 @@ def _kept(
     measured: Callable[[Problem, nn.Module], list[Line]],
 ) -> list[Line]:
     """The lines that the store holds, or else those that are measured now."""
-    record = redense(experiment, level, out, factor=factor, device=device)
+    record = redense(experiment, level, out, factor, device)
     store = Store(out, experiment)
     made_of = [store.digest(level), record.dense.train_loss[-1]]
     path: Path = store.path / f"{level:02d}.redense-{record.factor:g}.{kind}.safetensors"

@@ -53,7 +53,6 @@ def redense(
     experiment: Experiment,
     level: int,
     out: str | os.PathLike[str],
-    *,
     factor: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> Redense:

@@ -3,15 +3,18 @@
 import ctypes
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from multiprocessing import parent_process
+from typing import Any, TypeVar
 
 import torch
 
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._run import run
+
+T = TypeVar("T")
 
 
 def run_all(
@@ -63,9 +66,24 @@ def work(
     It works on one thread, so that the bits of a result don't depend on how many processes there are, and on Linux it ends
     with the process that started it.
     """
+    return pinned(_side_by_side, experiments, out, device)
+
+
+def pinned(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function on one thread, as in a worker process; this process has its threads again afterwards."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     _keep_memory()
     _end_with_parent()
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _side_by_side(
+    experiments: Sequence[Experiment], out: str | os.PathLike[str], device: str | torch.device
+) -> dict[Experiment, list[Level]]:
     results: dict[Experiment, list[Level]] = {experiment: [] for experiment in experiments}
     going = {experiment: run(experiment, out, device=device) for experiment in experiments}
     while going:

@@ -33,6 +33,7 @@ def changes(experiment: "Experiment", scale: Scale) -> dict[str, Any]:
         return tiny | {
             "scale": scale,
             "epochs": 2,
+            "batch_size": min(50, experiment.batch_size),
             "levels": min(3, experiment.levels),
             "milestones": tuple(1 for _ in experiment.milestones[:1]),
             "rewind_step": min(1, experiment.rewind_step),

@@ -1,13 +1,17 @@
-"""Tables: tidy CSV files, a row for each seed and level."""
+"""Tables: tidy CSV files, a row for each seed and level, epoch or point."""
 
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
 
 from sparsedd import _files
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Level
+from sparsedd.experiments._level import Curves, Level
+from sparsedd.experiments._lines import Line
 
 COLUMNS = (
     "experiment",
@@ -26,15 +30,115 @@ COLUMNS = (
     "test_loss",
     "seconds",
 )
+MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
+EPOCH_COLUMNS = ("experiment", "scale", "seed", "level", "training", "epoch", *MEASURES)
+LINE_COLUMNS = ("experiment", "scale", "seed", "level", "line", "alpha", *MEASURES)
+WORDS = ("experiment", "scale", "training", "line")  # the columns that are not numbers
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Tables:
+    """The rows of ``levels.csv``, and of ``epochs.csv`` and ``lines.csv`` where a figure needs them.
+
+    Attributes
+    ----------
+    levels
+        A row for each experiment, seed and level.
+    epochs
+        A row for each epoch of some levels; ``training`` is ``"sparse"``, or ``"re-dense"`` times the factor of its rate.
+    lines
+        A row for each point α of a line through the landscape; ``line`` is its name, see :class:`.Line`.
+    """
+
+    levels: list[Row] = field(default_factory=list)
+    epochs: list[Row] = field(default_factory=list)
+    lines: list[Row] = field(default_factory=list)
+
+    def add_levels(self, experiment: Experiment, levels: Iterable[Level]) -> None:
+        """A row for each level."""
+        for level in levels:
+            self.levels.append({name: (_key(experiment) | vars(level))[name] for name in COLUMNS})
+
+    def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
+        """A row for each epoch of the curves."""
+        head = _key(experiment) | {"level": level, "training": training}
+        for k, epoch in enumerate(curves.epoch):
+            self.epochs.append(head | {"epoch": epoch} | {name: getattr(curves, name)[k] for name in MEASURES})
+
+    def add_line(self, experiment: Experiment, level: int, line: Line) -> None:
+        """A row for each point of the line."""
+        head = _key(experiment) | {"level": level, "line": line.name}
+        for k, alpha in enumerate(line.alpha):
+            self.lines.append(head | {"alpha": alpha} | {name: getattr(line, name)[k] for name in MEASURES})
+
+    def write(self, out: str | os.PathLike[str]) -> list[Path]:
+        """Write the files that have rows, each atomically, and return their paths."""
+        written = []
+        for name, columns in _FILES.items():
+            rows = getattr(self, name)
+            if rows or name == "levels":
+                written.append(Path(out) / f"{name}.csv")
+                write_rows(written[-1], columns, rows)
+        return written
+
+    @classmethod
+    def read(cls, out: str | os.PathLike[str]) -> Self:
+        """The tables of a folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            Without ``levels.csv``.
+        ValueError
+            When a column is missing or a number is none; the message names the file.
+        """
+        if not (Path(out) / "levels.csv").exists():
+            raise FileNotFoundError(f"there is no levels.csv in {out}: pass a folder with the tables of a figure.")
+        return cls(**{name: _read(Path(out) / f"{name}.csv", columns) for name, columns in _FILES.items()})
+
+
+_FILES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
 
 
 def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iterable[Level]]) -> None:
     """Write ``levels.csv``: a row for each experiment (one seed) and level. A measure that is undefined stays empty."""
+    tables = Tables()
+    for experiment, levels in results.items():
+        tables.add_levels(experiment, levels)
+    write_rows(path, COLUMNS, tables.levels)
+
+
+def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for experiment, levels in results.items():
-        for level in levels:
-            row = {"experiment": experiment.name, "scale": experiment.scale, "seed": experiment.seed} | vars(level)
-            table.writerow(["" if row[column] is None else row[column] for column in COLUMNS])
+    table.writerow(columns)
+    table.writerows(["" if row[column] is None else row[column] for column in columns] for row in rows)
     _files.write(path, text.getvalue().encode())
+
+
+def _key(experiment: Experiment) -> Row:
+    return {"experiment": experiment.name, "scale": experiment.scale, "seed": experiment.seed}
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[Row]:
+    if not path.exists():
+        return []
+    reader = csv.DictReader(path.read_text().splitlines())
+    missing = sorted(set(columns) - set(reader.fieldnames or ()))
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}.")
+    try:
+        return [{name: _value(name, row[name]) for name in columns} for row in reader]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a table of numbers: {error}.") from error
+
+
+def _value(column: str, text: str) -> Any:
+    if column in WORDS:
+        return text
+    if column in ("seed", "level", "epoch", "remaining"):
+        return int(text)
+    return float(text) if text else None

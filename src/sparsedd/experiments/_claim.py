@@ -1,0 +1,103 @@
+"""Claim: what the paper says, what was measured, and whether the two agree.
+
+A claim is about effects, one number for each seed, each above or below a bound, mostly zero. It *agrees* where the interval
+of every effect lies on the claimed side, and *disagrees* where that of some effect lies on the other side; else it *cannot be
+told*. Intervals are Student's, over the seeds. Fewer than three seeds tell nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sparsedd.experiments._sweep import Array
+from sparsedd.phases import Interval
+
+CONFIDENCE = 0.95
+SEEDS = 3  # two have an interval, but one that all depends on the form of the distribution
+Verdict: TypeAlias = Literal["agrees", "disagrees", "cannot be told"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, put to the test.
+
+    Attributes
+    ----------
+    claim
+        What the paper says, in other words.
+    measured
+        The effects, with their intervals.
+    verdict
+        ``"agrees"``, ``"disagrees"`` or ``"cannot be told"``.
+    """
+
+    claim: str
+    measured: str
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.verdict}. Measured: {self.measured}."
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A number for each seed, with what is claimed of it.
+
+    Attributes
+    ----------
+    text
+        What it is.
+    values
+        (seeds,), nan where it can't be measured.
+    unit
+        What follows the number. Differences of accuracy are given in ``" points"``, a hundred to one.
+    above, below
+        The bound: that the number is above (by default above zero), or that it is below.
+    limit
+        The largest size that it can have.
+    """
+
+    text: str
+    values: Array
+    unit: str = " points"
+    above: float = 0.0
+    below: float | None = None
+    limit: float = np.inf
+
+    @property
+    def interval(self) -> Interval:
+        """Student's, of the mean over the seeds; nan for a single one."""
+        n = len(self.values)
+        if n < 2 or not np.isfinite(self.values).all():
+            return Interval(np.nan, np.nan)
+        from scipy.stats import t
+
+        mean, error = self.values.mean(), self.values.std(ddof=1) / n**0.5
+        half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+        return Interval(*(float(np.clip(end, -self.limit, self.limit)) for end in (mean - half, mean + half)))
+
+    @property
+    def verdict(self) -> Verdict:
+        """On this effect alone."""
+        low, high = self.interval if len(self.values) >= SEEDS else (np.nan, np.nan)
+        low, high = (low - self.above, high - self.above) if self.below is None else (self.below - high, self.below - low)
+        return "agrees" if low > 0 else "disagrees" if high < 0 else "cannot be told"
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.values).all():
+            return f"{self.text}: not to be measured in every seed"
+        scale, digits = (100, 1) if self.unit == " points" else (1, 2)
+        mean, low, high = (f"{scale * value:.{digits}f}" for value in (self.values.mean(), *self.interval))
+        spread = "one seed" if low == "nan" else f"95 % interval {low} to {high}"
+        bound = "" if self.below is None else f", claimed below {scale * self.below:g}"
+        return f"{self.text}: {mean}{self.unit} ({spread}{bound})"
+
+
+def judged(claim: str, *effects: Effect, given: Effect | None = None) -> Claim:
+    """The verdict on a claim about all of the effects; where what must be ``given`` is not sure, it can't be told."""
+    verdicts = {effect.verdict for effect in effects}
+    verdict: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot be told"
+    if given is not None and given.verdict != "agrees":
+        verdict = "cannot be told"
+    return Claim(claim, "; ".join(map(str, (*effects, *([given] if given else ())))), verdict)

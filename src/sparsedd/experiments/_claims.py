@@ -1,0 +1,275 @@
+"""The paper's claims: what it says with each kind of figure, measured on the tables.
+
+Where an effect is measured at a level that was chosen for being extreme, the level is chosen without the seed that is
+measured, so that the interval counts the choice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsedd import landscape, phases
+from sparsedd.experiments._claim import Claim, Effect, judged
+from sparsedd.experiments._reading import Reading, redense_name
+from sparsedd.experiments._sweep import Array, Sweep
+
+if TYPE_CHECKING:
+    from sparsedd.experiments._figure import Figure, Panel
+
+POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
+LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density
+
+Claims: TypeAlias = "Callable[[Figure, Reading], Iterator[Claim]]"
+
+
+# ---------------------------------------------------------------- measured at places that the other seeds choose
+
+
+def _others(curves: Array) -> Iterator[Array]:
+    """For each seed, the mean curve of the other ones (its own, if it is alone)."""
+    for seed in range(len(curves)):
+        yield np.delete(curves, seed, axis=0).mean(axis=0) if len(curves) > 1 else curves[0]
+
+
+def _places(sweep: Sweep, column: str = "test_accuracy") -> tuple[Array, Array]:
+    """For each seed, the levels of the dip and the peak of the others' mean curve."""
+    found = []
+    for mean in _others(sweep[column]):
+        dd = phases.double_descent(sweep.sparsity, mean, resamples=1)
+        found.append([int(np.abs(sweep.sparsity - s).argmin()) for s in (dd.dip_sparsity, dd.peak_sparsity)])
+    dips, peaks = np.array(found).T
+    return dips, peaks
+
+
+def _at(curves: Array, levels: Array) -> Array:
+    values: Array = curves[np.arange(len(curves)), levels]
+    return values
+
+
+def _dip(sweep: Sweep, column: str = "test_accuracy") -> Array:
+    curves = sweep[column]
+    return curves[:, 0] - _at(curves, _places(sweep, column)[0])
+
+
+def _where(sweep: Sweep) -> tuple[str, str]:
+    """The sparsities of dip and peak in the mean curve, to be read."""
+    _, dip, peak, _ = sweep.landmarks
+    return f"{100 * dip.sparsity:.2f} %", f"{100 * peak.sparsity:.2f} %"
+
+
+def _starts(sweep: Sweep) -> tuple[Array, Array]:
+    """For each seed, the log densities at which its Critical and its Sweet phase begin; nan where they don't."""
+    found = []
+    for train, test in zip(sweep["train_accuracy"], sweep["test_accuracy"], strict=True):
+        critical, sweet, _ = phases.phases(sweep.sparsity, train, test).boundaries
+        found.append([np.log1p(-s) if s < 1 else np.nan for s in (critical, sweet)])
+    critical_starts, sweet_starts = np.array(found).T
+    return critical_starts, sweet_starts
+
+
+# ---------------------------------------------------------------- the claims, by what a figure shows
+
+
+def double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Sections 2.1 and 2.3: first worse, then better than the dense net."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        test, (dips, peaks), (dip, peak) = sweep["test_accuracy"], _places(sweep), _where(sweep)
+        yield judged(
+            f"{panel.title}: with growing sparsity test accuracy first falls below that of the dense net, then rises above it",
+            Effect(f"fall at {dip} sparsity", test[:, 0] - _at(test, dips)),
+            Effect(f"gain at {peak}", _at(test, peaks) - test[:, 0]),
+        )
+
+
+def four_phases(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 2.3: Light, Critical, Sweet, Collapsed."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        train, test, (dips, peaks) = sweep["train_accuracy"], sweep["test_accuracy"], _places(sweep)
+        yield judged(
+            f"{panel.title}: there are four phases, here {sweep.phases!r}",
+            Effect("fall of test accuracy in the Critical phase", test[:, 0] - _at(test, dips)),
+            Effect("gain in the Sweet phase", _at(test, peaks) - test[:, 0]),
+            Effect("fall from there to the last level", _at(test, peaks) - test[:, -1]),
+            Effect("fall of training accuracy likewise", _at(train, peaks) - train[:, -1]),
+        )
+
+
+def no_double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 4: without label noise there is no dip to be seen."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        dip = _dip(sweep)
+        yield judged(
+            f"{panel.title}: without label noise test accuracy does not fall by a point before it rises",
+            Effect("fall", dip, below=POINT),
+            given=Effect("training accuracy of the dense net, which must overfit", sweep["train_accuracy"][:, 0], above=0.9),
+        )
+
+
+def noise_shifts(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 2.3: more noise moves the Critical phase to lower and the Sweet phase to higher sparsity."""
+    for less, more in zip(figure.panels, figure.panels[1:], strict=False):
+        (critical, sweet), (critical_more, sweet_more) = (_starts(_paired(reading, less, more)[k]) for k in (0, 1))
+        yield judged(
+            f"from {less.title} to {more.title} the Critical phase moves to lower and the Sweet phase to higher sparsity",
+            Effect("shift of the Critical phase to lower sparsity", (critical_more - critical) / LEVEL, " levels of 20 %"),
+            Effect("shift of the Sweet phase to higher sparsity", (sweet - sweet_more) / LEVEL, " levels of 20 %"),
+        )
+
+
+def _paired(reading: Reading, *panels: "Panel") -> list[Sweep]:
+    """The panels' sweeps over the seeds that all of them have."""
+    return _common([reading.sweep(panel.sweeps[0]) for panel in panels])
+
+
+def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    seeds = set.intersection(*(set(sweep.seeds) for sweep in sweeps))
+    levels = min(len(sweep.sparsity) for sweep in sweeps)
+    return [
+        Sweep(
+            sweep.name,
+            tuple(sorted(seeds)),
+            tuple(rows[:levels] for seed, rows in zip(sweep.seeds, sweep.rows, strict=True) if seed in seeds),
+        )
+        for sweep in sweeps
+    ]
+
+
+def reinitialized_tickets(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 4: re-initialised tickets are ahead in sparsity, and sometimes win."""
+    for panel in figure.panels:
+        ticket, other = _common([reading.sweep(experiment) for experiment in panel.sweeps])
+        (critical, sweet), (critical_other, sweet_other) = _starts(ticket), _starts(other)
+        yield judged(
+            f"{panel.title}: with new initial weights the Critical and the Sweet phase move to lower sparsity",
+            Effect("shift of the Critical phase to lower sparsity", (critical_other - critical) / LEVEL, " levels of 20 %"),
+            Effect("shift of the Sweet phase to lower sparsity", (sweet_other - sweet) / LEVEL, " levels of 20 %"),
+        )
+        ahead = other["test_accuracy"] - ticket["test_accuracy"]
+        best = np.array([mean[1:].argmax() + 1 if len(mean) > 1 else 0 for mean in _others(ahead)])
+        where = f"{100 * ticket.sparsity[int(ahead.mean(axis=0).argmax())]:.2f} %"
+        yield judged(
+            f"{panel.title}: new initial weights sometimes beat the lottery ticket",
+            Effect(f"advantage over the ticket at {where} sparsity, where it is largest", _at(ahead, best)),
+        )
+
+
+def best_dips_less(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 4: the best accuracy over the epochs has hardly a dip."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        last, best = _dip(sweep), _dip(sweep, "best_test_accuracy")
+        yield judged(
+            f"{panel.title}: the best test accuracy of all epochs falls less in the Critical phase than that of the last epoch",
+            Effect(
+                f"fall at the last epoch, {100 * last.mean():.1f}, less that at the best, {100 * best.mean():.1f}", last - best
+            ),
+        )
+
+
+def gap_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Fig. 32: the generalisation gap is a double descent, too."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        gap, (dips, peaks) = sweep["train_accuracy"] - sweep["test_accuracy"], _places(sweep)
+        yield judged(
+            f"{panel.title}: the generalisation gap grows in the Critical phase, then falls below the dense net's",
+            Effect("growth where test accuracy is lowest", _at(gap, dips) - gap[:, 0]),
+            Effect("decline where it is highest", gap[:, 0] - _at(gap, peaks)),
+        )
+
+
+def converges(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 2.3: models of all sparsities converge, so that the rise is not for want of training."""
+    for panel in figure.panels:
+        effects = []
+        for mark in reading.sweep(panel.sweeps[0]).landmarks:
+            epochs, measures = reading.curves(panel.sweeps[0], mark.level)
+            tenth, train = max(1, len(epochs) // 10), measures["train_accuracy"]
+            before, after = train[:, -2 * tenth : -tenth], train[:, -tenth:]
+            moved = np.abs(after.mean(axis=1) - before.mean(axis=1)) if before.size else np.full(len(train), np.nan)
+            effects.append(Effect(f"change at {100 * mark.sparsity:.2f} % sparsity", moved, below=POINT))
+        yield judged(f"{panel.title}: in the last fifth of the epochs training accuracy moves by less than a point", *effects)
+
+
+def distance_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 3.2: learning distance and test accuracy go together, up to the Sweet phase."""
+    for panel in figure.panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        test, distance, peak = sweep["test_accuracy"], sweep["learning_distance"], sweep.landmarks[2].level
+        rho = np.array([_rank_correlation(d[: peak + 1], t[: peak + 1]) for d, t in zip(distance, test, strict=True)])
+        yield judged(
+            f"{panel.title}: up to the peak of test accuracy, the farther from initialisation the worse",
+            Effect("Spearman's correlation of distance and accuracy", rho, "", below=0.0, limit=1.0),
+        )
+        apart = np.abs(test[:, : peak + 1].argmin(axis=1) - distance[:, : peak + 1].argmax(axis=1)).astype(np.float64)
+        yield judged(
+            f"{panel.title}: the learning distance is longest within a level of the dip of test accuracy",
+            Effect("levels from one to the other", apart, "", below=1.5),
+        )
+
+
+def overfits_again(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 3.1: without the mask, a net of the Sweet phase leaves its solution and overfits."""
+    for panel in figure.panels:
+        if panel.at != 2:
+            continue
+        experiment, level = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at).level
+        sparse, dense = (
+            {name: values[:, -1] for name, values in reading.curves(experiment, level, training)[1].items()}
+            for training in ("sparse", redense_name(panel.factor))
+        )
+        yield judged(
+            f"{panel.title}: trained on without its mask, the net fits its training labels better and the test images worse",
+            Effect("rise of training accuracy", dense["train_accuracy"] - sparse["train_accuracy"]),
+            Effect("fall of test accuracy", sparse["test_accuracy"] - dense["test_accuracy"]),
+        )
+
+
+def monotone_path(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Section 3.1: there is no barrier between a sparse net and its re-dense one."""
+    for panel in figure.panels:
+        if not panel.at:
+            continue
+        experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at)
+        loss = reading.line(experiment, mark.level, "interpolation")[1]["train_loss"]
+        fall = loss[:, 0] - loss[:, -1]
+        rise = (loss - np.minimum.accumulate(loss, axis=1)).max(axis=1) / np.where(fall > 0, fall, np.nan)
+        yield judged(
+            f"{panel.title}, {100 * mark.sparsity:.2f} %: training loss falls monotonically on the line to the re-dense net",
+            Effect("fall", fall, ""),
+            Effect("largest rise on the way, as a share of the fall", rise, "", below=POINT),
+        )
+
+
+def sharper(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+    """Fig. 8: the sparser the net was, the sharper the minimum of its re-dense net."""
+    for panel in figure.panels:
+        marks = reading.sweep(panel.sweeps[0]).landmarks
+        by_mark = []
+        for mark in marks:
+            alpha, loss = reading.directions(panel.sweeps[0], mark.level)
+            finite = np.isfinite(loss).all()
+            by_mark.append([landscape.sharpness(alpha, seed) if finite else np.nan for seed in loss])
+        sharpness = np.array(by_mark)
+        ranks = np.array([_rank_correlation([mark.sparsity for mark in marks], seed) for seed in sharpness.T])
+        means = zip(marks, sharpness.mean(axis=1), strict=True)
+        values = ", ".join(f"{mean:.3g} at {100 * mark.sparsity:.2f} %" for mark, mean in means)
+        yield judged(
+            f"{panel.title}: the sparser the net was, the sharper the minimum that re-dense training finds",
+            Effect(f"rank correlation of sharpness ({values}) with sparsity", ranks, "", limit=1.0),
+        )
+
+
+def _rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's, nan where there is none."""
+    from scipy.stats import spearmanr
+
+    a, b = np.asarray(x), np.asarray(y)
+    if len(a) < 3 or not np.isfinite([a, b]).all() or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(spearmanr(a, b).statistic)

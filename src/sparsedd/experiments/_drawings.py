@@ -1,0 +1,127 @@
+"""Drawings: how the panels of a figure are drawn, each kind a value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from sparsedd import plotting
+from sparsedd.experiments._reading import SPARSE, Reading, redense_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sparsedd.experiments._figure import Panel
+
+Needs: TypeAlias = Literal["epochs", "redense", "interpolation", "directions"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a panel is drawn.
+
+    Attributes
+    ----------
+    draw
+        ``(axes, panel, reading)``.
+    needs
+        What is computed at the landmarks besides the sweeps; None: nothing.
+    """
+
+    draw: "Callable[[Axes, Panel, Reading], None]"
+    needs: Needs | None = None
+
+
+def _accuracy(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    sweep = reading.sweep(panel.sweeps[0])
+    plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
+    ax.set_title(panel.title)
+
+
+def _phases(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    sweep = reading.sweep(panel.sweeps[0])
+    accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+    plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
+    ax.set_title(panel.title, pad=18)
+
+
+def _distance(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    sweep = reading.sweep(panel.sweeps[0])
+    plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
+    ax.set_title(panel.title)
+
+
+def _best(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    sweep = reading.sweep(panel.sweeps[0])
+    curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
+    plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _gap(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    sweep = reading.sweep(panel.sweeps[0])
+    gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
+    plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _tickets(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    ticket, other = (reading.sweep(experiment) for experiment in panel.sweeps)
+    n = min(len(ticket.sparsity), len(other.sparsity))
+    curves = {"lottery ticket": ticket, "new initial weights": other}
+    values = {label: 100 * sweep["test_accuracy"][:, :n] for label, sweep in curves.items()}
+    plotting.against_sparsity(ticket.sparsity[:n], values, ylabel="test accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _dynamics(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    experiment = panel.sweeps[0]
+    found = {str(mark): reading.curves(experiment, mark.level) for mark in reading.sweep(experiment).landmarks}
+    test, train = (
+        {label: (epochs, 100 * measures[f"{part}_accuracy"]) for label, (epochs, measures) in found.items()}
+        for part in ("test", "train")
+    )
+    plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _redense(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at or 0)
+    (epochs, sparse), (more, dense) = (
+        reading.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
+    )
+    x = np.concatenate([epochs, more])
+    curves = {
+        part: (x, 100 * np.concatenate([sparse[f"{part}_accuracy"], dense[f"{part}_accuracy"]], axis=1))
+        for part in ("train", "test")
+    }
+    plotting.against_epoch(curves, mark=epochs[-1] + 0.5, ax=ax)
+    ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
+
+
+def _interpolation(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    mark = reading.landmark(panel.sweeps[0], panel.at or 0)
+    alpha, measures = reading.line(panel.sweeps[0], mark.level, "interpolation")
+    plotting.interpolation(alpha, **measures, ax=ax)
+    ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
+
+
+def _directions(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+    marks = reading.sweep(panel.sweeps[0]).landmarks
+    found = {str(mark): reading.directions(panel.sweeps[0], mark.level) for mark in marks}
+    alpha = found[str(marks[0])][0]
+    plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
+    ax.set_title(panel.title)
+
+
+ACCURACY = Drawing(_accuracy)
+PHASES = Drawing(_phases)
+DISTANCE = Drawing(_distance)
+BEST = Drawing(_best)
+GAP = Drawing(_gap)
+TICKETS = Drawing(_tickets)
+DYNAMICS = Drawing(_dynamics, needs="epochs")
+REDENSE = Drawing(_redense, needs="redense")
+INTERPOLATION = Drawing(_interpolation, needs="interpolation")
+DIRECTIONS = Drawing(_directions, needs="directions")

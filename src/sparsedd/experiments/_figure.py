@@ -1,0 +1,279 @@
+"""Figure: one of the paper's figures as data, and how it is computed and drawn."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import torch
+
+from sparsedd import _checks
+from sparsedd.experiments._claim import Claim
+from sparsedd.experiments._claims import Claims
+from sparsedd.experiments._drawings import Drawing
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._lines import directions, interpolation
+from sparsedd.experiments._reading import SPARSE, Reading, redense_name
+from sparsedd.experiments._redense import redense
+from sparsedd.experiments._run_all import pinned, work
+from sparsedd.experiments._scales import Scale
+from sparsedd.experiments._store import Store
+from sparsedd.experiments._sweep import Sweep
+from sparsedd.experiments._tables import Tables
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+PathLike = str | os.PathLike[str]
+
+
+Task: TypeAlias = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure.
+
+    Attributes
+    ----------
+    title
+        Above it.
+    sweeps
+        The experiments that it shows, at paper scale with seed 0: one, or a ticket's and that of its re-initialisation.
+    at
+        Which landmark of the sweep it is about: 0 the dense net, 1 the dip, 2 the peak, 3 the collapsed net; None: all.
+    factor
+        Of the last learning rate, in re-dense training.
+    """
+
+    title: str
+    sweeps: tuple[Experiment, ...]
+    at: int | None = None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the paper, at some scale.
+
+    Attributes
+    ----------
+    number
+        In the paper.
+    caption
+        What it shows.
+    panels
+        In the order of reading.
+    drawing
+        How a panel is drawn, and what it needs besides sweeps.
+    claims
+        What the paper says with it.
+    columns
+        Panels side by side.
+    scale
+        Of its experiments.
+    """
+
+    number: int
+    caption: str
+    panels: tuple[Panel, ...]
+    drawing: Drawing
+    claims: Claims
+    columns: int
+    scale: Scale = "paper"
+
+    def __repr__(self) -> str:
+        return f"Figure({self.number}, {self.scale} scale, {len(self.panels)} panels: {self.caption})"
+
+    def scaled(self, scale: Scale) -> Self:
+        """The figure in another scale: see :meth:`.Experiment.scaled`."""
+        panels = tuple(replace(p, sweeps=tuple(experiment.scaled(scale) for experiment in p.sweeps)) for p in self.panels)
+        return replace(self, panels=panels, scale=scale)
+
+    @property
+    def experiments(self) -> tuple[Experiment, ...]:
+        """The sweeps of all panels, each once, those that others take their masks of first."""
+        every = dict.fromkeys(experiment for panel in self.panels for experiment in panel.sweeps)
+        return tuple(sorted(every, key=lambda experiment: experiment.tickets_of is not None))
+
+    def members(self, seeds: int | None = None, seed: int = 0) -> list[Experiment]:
+        """Each sweep with each of its seeds.
+
+        Parameters
+        ----------
+        seeds
+            How many; by default as many as the paper has, five on MNIST and three elsewhere, and at smaller scales three or
+            (``"smoke"``) two.
+        seed
+            The first of them.
+        """
+        first = _checks.whole("seed", seed)
+        count = None if seeds is None else _checks.whole("seeds", seeds, least=1)
+        return [
+            replace(experiment, seed=first + k)
+            for experiment in self.experiments
+            for k in range(_seeds(experiment) if count is None else count)
+        ]
+
+    def stages(
+        self, runs: PathLike, seeds: int | None = None, *, seed: int = 0, device: str | torch.device = "cpu"
+    ) -> Iterator[list[Task]]:
+        """What is to be computed, in stages: the tasks of one may run side by side, and must be done before the next is asked.
+
+        Sweeps come first, then the nets with other weights or without their masks, at the landmarks that the sweeps show.
+
+        Parameters
+        ----------
+        runs
+            The folder of the stores.
+        seeds, seed
+            As for :meth:`members`.
+        device
+            Where to train.
+        """
+        members = self.members(seeds, seed)
+        for with_tickets in (False, True):
+            chosen = [e for e in members if (e.tickets_of is not None) == with_tickets]
+            if chosen:
+                yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
+        places = self._places(runs, members)
+        if self.drawing.needs in ("redense", "interpolation", "directions"):
+            yield [partial(pinned, redense, *place, device) for place in places]
+        if self.drawing.needs == "interpolation":
+            yield [partial(pinned, interpolation, *place, device) for place in places]
+        if self.drawing.needs == "directions":
+            yield [partial(pinned, directions, *place, device) for place in places]
+
+    def tables(self, runs: PathLike, seeds: int | None = None, *, seed: int = 0) -> Tables:
+        """The numbers behind the picture, of runs that are complete."""
+        members = self.members(seeds, seed)
+        tables = _levels(runs, members)
+        for experiment, level, out, factor in self._places(runs, members):
+            if self.drawing.needs == "epochs":
+                tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].epochs)
+            elif self.drawing.needs == "redense":
+                record = redense(experiment, level, out, factor)
+                tables.add_curves(experiment, level, SPARSE, record.sparse)
+                tables.add_curves(experiment, level, redense_name(factor), record.dense)
+            elif self.drawing.needs == "interpolation":
+                tables.add_line(experiment, level, interpolation(experiment, level, out, factor))
+            elif self.drawing.needs == "directions":
+                for line in directions(experiment, level, out, factor):
+                    tables.add_line(experiment, level, line)
+        return tables
+
+    def read(self, tables: Tables) -> list[Claim]:
+        """The paper's claims with this figure, judged by the tables."""
+        return list(self.claims(self, Reading(tables)))
+
+    def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
+        """The picture of the tables."""
+        from matplotlib import pyplot
+
+        reading = Reading(tables)
+        rows = -(-len(self.panels) // self.columns)
+        picture, grid = pyplot.subplots(
+            rows, self.columns, figsize=(5.2 * self.columns, 0.5 + 3.9 * rows), squeeze=False, layout="constrained"
+        )
+        for panel, ax in zip(self.panels, grid.flat, strict=False):
+            self.drawing.draw(ax, panel, reading)
+        for ax in grid.flat[len(self.panels) :]:
+            ax.remove()
+        counts = sorted({len(reading.sweep(experiment).seeds) for experiment in self.experiments})
+        seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
+        picture.suptitle(f"Figure {self.number}, {self.scale} scale, {seeds}", fontsize=11)
+        return picture
+
+    def _places(self, runs: PathLike, members: list[Experiment]) -> list[tuple[Experiment, int, PathLike, float]]:
+        """Each net that the panels look at closely: experiment with its seed, level, folder, factor."""
+        if not self.drawing.needs:
+            return []
+        rows = _levels(runs, members).levels
+        found: dict[tuple[Experiment, int, PathLike, float], None] = {}
+        for panel in self.panels:
+            marks = Sweep.of(rows, panel.sweeps[0].name).landmarks
+            for mark in marks if panel.at is None else [marks[panel.at]]:
+                seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0]]
+                found |= {(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
+        return list(found)
+
+
+def _levels(runs: PathLike, members: list[Experiment]) -> Tables:
+    tables = Tables()
+    for experiment in members:
+        tables.add_levels(experiment, Store(runs, experiment).levels())
+    return tables
+
+
+def _seeds(experiment: Experiment) -> int:
+    """How many seeds the paper has; fewer at smaller scales."""
+    return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "smoke": 2}[experiment.scale]
+
+
+def reproduce(
+    figure: Figure,
+    out: PathLike,
+    *,
+    seeds: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    executor: Executor | None = None,
+    runs: PathLike | None = None,
+) -> list[Claim]:
+    """Compute a figure, as far as it has not been computed, and leave its tables and ``figure.png`` in a folder.
+
+    Parameters
+    ----------
+    figure
+        Such as ``FIGURES["13"].scaled("small")``.
+    out
+        The folder.
+    seeds, seed
+        As for :meth:`Figure.members`.
+    device
+        Where to train.
+    executor
+        As for :func:`.run_all`.
+    runs
+        The folder of the stores, ``out / "runs"`` by default. Figures that share it share what they have in common.
+
+    Returns
+    -------
+    list
+        The paper's claims with the figure, judged.
+
+    Examples
+    --------
+    >>> import tempfile, matplotlib; matplotlib.use("agg")
+    >>> from sparsedd.experiments import FIGURES
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
+    ...     sorted(path.name for path in Path(out).glob("*.*"))
+    ['figure.png', 'levels.csv']
+    >>> [claim.verdict for claim in claims]
+    ['cannot be told', 'cannot be told', 'cannot be told']
+    """
+    runs = Path(out) / "runs" if runs is None else runs
+    for tasks in figure.stages(runs, seeds, seed=seed, device=device):
+        if executor is None:
+            for task in tasks:
+                task()
+        else:
+            for future in [executor.submit(task) for task in tasks]:
+                future.result()
+    return finish(figure, out, figure.tables(runs, seeds, seed=seed))
+
+
+def finish(figure: Figure, out: PathLike, tables: Tables) -> list[Claim]:
+    """Write the tables and the picture, and judge the claims."""
+    from matplotlib import pyplot
+
+    Path(out).mkdir(parents=True, exist_ok=True)
+    tables.write(out)
+    picture = figure.draw(tables)
+    picture.savefig(Path(out) / "figure.png", dpi=120)
+    pyplot.close(picture)
+    return figure.read(tables)

@@ -1,0 +1,64 @@
+"""Reading: a figure's tables, asked for what a panel shows."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._sweep import Array, Landmark, Sweep
+from sparsedd.experiments._tables import MEASURES, Tables
+
+SPARSE = "sparse"
+
+
+def redense_name(factor: float) -> str:
+    """What ``epochs.csv`` calls re-dense training at a factor of the last rate."""
+    return f"re-dense × {factor:g}"
+
+
+class Reading:
+    """What the tables say of an experiment, over its seeds."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.sweep = cache(self._sweep)
+
+    def _sweep(self, experiment: Experiment) -> Sweep:
+        return Sweep.of(self.tables.levels, experiment.name)
+
+    def landmark(self, experiment: Experiment, place: int) -> Landmark:
+        """The dense net (0), or the landmark of the Critical (1), Sweet (2) or Collapsed (3) phase."""
+        return self.sweep(experiment).landmarks[place]
+
+    def curves(self, experiment: Experiment, level: int, training: str = SPARSE) -> tuple[Array, dict[str, Array]]:
+        """Epochs (n,), and each measure (seeds, n)."""
+        return self._arrays(self.tables.epochs, experiment, level, "training", training, "epoch")
+
+    def line(self, experiment: Experiment, level: int, name: str) -> tuple[Array, dict[str, Array]]:
+        """The points α (n,) of a line, and each measure (seeds, n)."""
+        return self._arrays(self.tables.lines, experiment, level, "line", name, "alpha")
+
+    def directions(self, experiment: Experiment, level: int) -> tuple[Array, Array]:
+        """The points α (n,), and the training loss (seeds, directions, n)."""
+        rows = self.tables.lines
+        named = {row["line"] for row in rows if row["experiment"] == experiment.name and row["line"].startswith("direction")}
+        found = [self.line(experiment, level, name) for name in sorted(named)]
+        if not found:
+            raise ValueError(f"the tables have no directions of {experiment.name}.")
+        return found[0][0], np.stack([measures["train_loss"] for _, measures in found], axis=1)
+
+    def _arrays(
+        self, table: list[dict[str, Any]], experiment: Experiment, level: int, key: str, value: str, axis: str
+    ) -> tuple[Array, dict[str, Array]]:
+        rows = [row for row in table if (row["experiment"], row["level"], row[key]) == (experiment.name, level, value)]
+        seeds = sorted({row["seed"] for row in rows})
+        if not rows:
+            raise ValueError(f"the tables have no {value} of level {level} of {experiment.name}.")
+        by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
+        n = min(map(len, by_seed))
+
+        def array(column: str) -> Array:
+            return np.array([[np.nan if row[column] is None else row[column] for row in part[:n]] for part in by_seed])
+
+        return array(axis)[0], {name: array(name) for name in MEASURES}

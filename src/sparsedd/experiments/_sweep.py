@@ -1,0 +1,105 @@
+"""Sweep: the levels of one experiment over its seeds, as arrays."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsedd import phases
+from sparsedd.phases import Phase, Phases
+
+Array = NDArray[np.float64]
+
+
+class Landmark(NamedTuple):
+    """One of the four levels that the paper looks at closely (3.1).
+
+    Attributes
+    ----------
+    phase
+        Which: Light stands for the dense net.
+    level, sparsity
+        Where.
+    found
+        Whether the sweep has that phase. Where it has not, the level is the one that comes nearest to the words: the dip of
+        test accuracy, its peak, the last level.
+    """
+
+    phase: Phase
+    level: int
+    sparsity: float
+    found: bool
+
+    def __str__(self) -> str:
+        name = "dense" if self.phase is Phase.LIGHT else f"{self.phase} phase" if self.found else f"no {self.phase} phase"
+        return f"{100 * self.sparsity:.1f} %: {name}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The levels that all seeds of an experiment have finished.
+
+    Attributes
+    ----------
+    name
+        Of the experiment.
+    seeds
+        (n,) rising.
+    rows
+        n × levels, of ``levels.csv``.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    rows: tuple[tuple[dict[str, Any], ...], ...]
+
+    @classmethod
+    def of(cls, table: Iterable[dict[str, Any]], name: str) -> "Sweep":
+        """The sweep of an experiment's name in the rows of a table.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        by_seed: dict[int, dict[int, dict[str, Any]]] = {}
+        for row in table:
+            if row["experiment"] == name:
+                by_seed.setdefault(row["seed"], {})[row["level"]] = row
+        if not by_seed:
+            raise ValueError(f"the tables have no rows of {name}.")
+        complete = min(next(k for k in range(len(found) + 1) if k not in found) for found in by_seed.values())
+        if not complete:
+            raise ValueError(f"a seed of {name} has not finished its dense level.")
+        seeds = tuple(sorted(by_seed))
+        return cls(name, seeds, tuple(tuple(by_seed[seed][k] for k in range(complete)) for seed in seeds))
+
+    def __getitem__(self, column: str) -> Array:
+        """A measure, (seeds, levels); nan where it is undefined."""
+        return np.array([[np.nan if row[column] is None else row[column] for row in levels] for levels in self.rows])
+
+    @cached_property
+    def sparsity(self) -> Array:
+        """(levels,), the same for all seeds."""
+        row: Array = self["sparsity"][0]
+        return row
+
+    @cached_property
+    def phases(self) -> Phases:
+        """Of the mean over the seeds."""
+        return phases.phases(self.sparsity, self["train_accuracy"], self["test_accuracy"])
+
+    @cached_property
+    def landmarks(self) -> tuple[Landmark, ...]:
+        """The dense net, the dip, the peak and the last level, with what :func:`.phases` says of them."""
+        found, dd = self.phases.landmarks(), phases.double_descent(self.sparsity, self["test_accuracy"], resamples=1)
+        nearest = (0.0, dd.dip_sparsity, dd.peak_sparsity, float(self.sparsity[-1]))
+        marks = []
+        for phase, is_there, otherwise in zip(Phase, found, nearest, strict=True):
+            sparsity = otherwise if is_there is None else is_there
+            level = int(np.abs(self.sparsity - sparsity).argmin())
+            marks.append(Landmark(phase, level, float(self.sparsity[level]), is_there is not None))
+        return tuple(marks)
