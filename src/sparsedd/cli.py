@@ -1,22 +1,22 @@
-"""The command ``sparsedd``: demo, run and report. Each continues what it finds in its folder."""
+"""The command ``sparsedd``: demo, run, figure, report and data. Each continues what it finds in its folder."""
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 import sparsedd
-from sparsedd import experiments, phases
-from sparsedd.experiments import PRESETS, Experiment, Level, Store
+from sparsedd import data, experiments, noise
+from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, Tables
+from sparsedd.experiments._figure import Figure, finish
+from sparsedd.experiments._pool import cores, watched, workers
+from sparsedd.experiments._sentences import last_level, summary
+from sparsedd.experiments._sweep import Sweep
 
-Results = dict[Experiment, list[Level]]
+SCALES = ("smoke", "small", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,67 +40,139 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")
     demo.set_defaults(command=_run, preset="lenet-digits", scale="small")
-    run = commands.add_parser("run", help="a row of the paper's table of experiments")
+    _add_run_options(demo, seeds=4, out=Path("demo"))
+
+    run = commands.add_parser("run", help="a row of the paper's table of experiments, as it is or changed")
     run.set_defaults(command=_run)
     run.add_argument("preset", choices=sorted(PRESETS), help="which")
-    run.add_argument("--scale", choices=("smoke", "small", "paper"), default="small", help="default: small")
-    for command, seeds, out in ((demo, 4, "demo"), (run, 1, None)):
-        command.add_argument("--out", type=Path, default=out, required=out is None, help="folder for runs, table and picture")
-        command.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {seeds})")
-        command.add_argument("--seed", type=_whole(0), default=0, metavar="S", help="the first of them (default: 0)")
-        command.add_argument("--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core")
-        command.add_argument("--device", default="cpu", help="default: cpu")
+    run.add_argument("--scale", choices=SCALES, default="small", help="default: small")
+    run.add_argument("--noise", type=_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
+    run.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
+    run.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
+    run.add_argument("--retraining", choices=tuple(METHODS), help="what a level starts from")
+    run.add_argument("--one-shot", action="store_true", help="prune the dense net to each level at once")
+    run.add_argument("--reinit", action="store_true", help="the same masks with new initial weights")
+    _add_run_options(run, seeds=1, out=None)
+
+    figure = commands.add_parser("figure", help="a figure of the paper, and what it says of the paper's claims")
+    figure.set_defaults(command=_figure)
+    figure.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
+    figure.add_argument("--scale", choices=SCALES, default="small", help="default: small")
+    figure.add_argument("--from", dest="source", type=Path, metavar="DIR", help="draw the tables in a folder, compute nothing")
+    figure.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
+    _add_run_options(figure, seeds=None, out=None)
 
     report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
     report.set_defaults(command=_report)
     report.add_argument("out", type=Path, metavar="DIR", help="the --out of an earlier command")
+
+    arrange = commands.add_parser("data", help="arrange the official archive of a data set as it is read here")
+    arrange.set_defaults(command=_data)
+    arrange.add_argument("dataset", choices=("tiny-imagenet",), help="which")
+    arrange.add_argument("path", type=Path, metavar="PATH", help="the archive, or the folder that it was unpacked to")
+    arrange.add_argument("--out", type=Path, metavar="DIR", help="default: SPARSEDD_DATA, else ~/.cache/sparsedd")
     return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Path | None) -> None:
+    figure = seeds is None
+    where = "figures/N, which share figures/runs" if figure else out
+    parser.add_argument(
+        "--out", type=Path, default=out, required=not (out or figure), help=f"folder for table and picture (default: {where})"
+    )
+    number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
+    parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
+    parser.add_argument("--seed", type=_whole(0), default=0, metavar="S", help="the first of them (default: 0)")
+    parser.add_argument(
+        "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU"
+    )
+    parser.add_argument("--device", default="cpu", help="default: cpu")
 
 
 def _run(options: argparse.Namespace) -> None:
     _drawable()
-    preset = PRESETS[options.preset].scaled(options.scale)
+    preset = _changed(PRESETS[options.preset], options).scaled(options.scale)
     wanted = [replace(preset, seed=options.seed + k) for k in range(options.seeds)]
+    runs = options.out / "runs"
     began = time.perf_counter()
     print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
-    for results in _watched(wanted, options):
-        experiments.write_levels(options.out / "levels.csv", _found(options.out))
-        _print_level(results)
+    count, done = min(len(wanted), _processes(options)), 0
+    tasks = [partial(experiments.work, wanted[k::count], runs, device=options.device) for k in range(count)]
+    with workers(count) as pool:
+        for _ in watched(pool, tasks):
+            levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
+            complete = min(map(len, levels.values()))
+            for level in range(done + 1, complete + 1):
+                experiments.write_levels(options.out / "levels.csv", _found(options.out))
+                print(last_level(_sweep({experiment: found[:level] for experiment, found in levels.items()})), flush=True)
+            done = complete
     _write(options.out, _found(options.out), family=_family(preset))
     print(f"{time.perf_counter() - began:.0f} s")
 
 
-def _watched(wanted: Sequence[Experiment], options: argparse.Namespace) -> Iterator[Results]:
-    """Run the experiments in processes, and yield the results so far whenever a level is complete for all of them."""
-    runs = options.out / "runs"
-    stores = {experiment: Store(runs, experiment) for experiment in wanted}
-    count = min(len(wanted), options.processes or _cores())
-    done = 0
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        futures: list[Future[object]] = [
-            pool.submit(experiments.work, wanted[k::count], runs, device=options.device) for k in range(count)
-        ]
-        workers = list(pool._processes.values())
-        try:
-            pending = set(futures)
-            while pending:
-                finished, pending = wait(pending, timeout=0.5)
-                for future in finished:
-                    future.result()
-                results = {experiment: store.levels() for experiment, store in stores.items()}
-                complete = min(map(len, results.values()))
-                for level in range(done + 1, complete + 1):
-                    yield {experiment: levels[:level] for experiment, levels in results.items()}
-                done = complete
-        except BaseException:
-            for worker in workers:
-                worker.kill()  # a run that is killed goes on where it was
-            raise
+def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
+    """A preset with what the options change of it."""
+    if options.preset == "lenet-digits" and not hasattr(options, "noise"):  # the demo
+        return preset
+    if options.noise is not None:
+        kind, rate = options.noise
+        preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
+    changed = {name: getattr(options, name) for name in ("score", "scope") if getattr(options, name)}
+    preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot)
+    if options.retraining:
+        preset = replace(preset, retraining=METHODS[options.retraining])
+    return preset.reinitialized() if options.reinit else preset
 
 
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _noise_of(kind: str, rate: float, dataset: str) -> noise.Noise | None:
+    if kind == "none":
+        return None
+    if kind in ("symmetric", "pairflip"):
+        return noise.Symmetric(rate) if kind == "symmetric" else noise.Pairflip(rate)
+    flips = {"digits": "mnist"}.get(dataset, dataset)
+    if flips not in noise.FLIPS:
+        raise ValueError(
+            f"asymmetric noise is not defined for {dataset}, only for {', '.join(noise.FLIPS)}: take another kind."
+        )
+    return noise.Asymmetric(rate, flips)  # type: ignore[arg-type]
+
+
+def _figure(options: argparse.Namespace) -> None:
+    if options.number == "list":
+        for figure in FIGURES.values():
+            print(f"{figure.number:2d}  {figure.caption}")
+        return
+    _drawable()
+    figure, out = FIGURES[options.number], options.out or Path("figures") / options.number
+    if options.source:
+        tables = Tables.read(options.source)
+        figure = figure.scaled(tables.scale)
+    else:
+        figure = figure.scaled(options.scale)
+        runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
+        _compute(figure, runs, options)
+        tables = figure.tables(runs, options.seeds, seed=options.seed)
+    print(f"Figure {figure.number}, {figure.scale} scale. {figure.caption}.")
+    for claim in finish(figure, out, tables):
+        print(f"- {claim}")
+    print(out / "figure.png")
+
+
+def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
+    """Run what the figure needs, saying how far it is."""
+    sweeps = figure.members(options.seeds, options.seed)
+    total, said = sum(experiment.levels for experiment in sweeps), 0
+    with workers(_processes(options)) as pool:
+        for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device):
+            for done in watched(pool, tasks):
+                levels = sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
+                if levels > said or (levels == total and done == len(tasks)):
+                    print(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage", flush=True)
+                    said = levels
+
+
+def _processes(options: argparse.Namespace) -> int:
+    return options.processes or (cores() if options.device == "cpu" else 1)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -111,20 +183,32 @@ def _report(options: argparse.Namespace) -> None:
     _write(options.out, results)
 
 
+def _data(options: argparse.Namespace) -> None:
+    print(data.arrange_tiny_imagenet(options.path, options.out))
+
+
+Results = dict[Experiment, list[experiments.Level]]
+
+
 def _found(out: Path) -> Results:
     """All runs in the folder that have a finished level."""
     stores = [Store.open(path.parent) for path in sorted(out.glob("runs/*/*/config.json"))]
     results = {store.experiment: store.levels() for store in stores}
-    return {experiment: levels for experiment, levels in sorted(results.items(), key=_place) if levels}
-
-
-def _place(item: tuple[Experiment, list[Level]]) -> tuple[str, int]:
-    return _family(item[0]), item[0].seed
+    place = sorted(results, key=lambda experiment: (_family(experiment), experiment.seed))
+    return {experiment: results[experiment] for experiment in place if results[experiment]}
 
 
 def _family(experiment: Experiment) -> str:
     """What the seeds of one experiment have in common."""
     return experiment.folder.split("/")[0]
+
+
+def _sweep(results: Results) -> Sweep:
+    """The sweep of one family."""
+    tables = Tables()
+    for experiment, levels in results.items():
+        tables.add_levels(experiment, levels)
+    return Sweep.of(tables.levels, next(iter(results)).name)
 
 
 def _drawable() -> None:
@@ -136,19 +220,6 @@ def _drawable() -> None:
     matplotlib.use("agg")
 
 
-def _print_level(results: Results) -> None:
-    """One line: the level that has just been completed, in the mean over the seeds."""
-    sparsity, train, test = _curves(results)
-    now = phases.phases(sparsity, train, test)[sparsity[-1]]
-    spread = f" ± {100 * test[:, -1].std(ddof=1):.1f}" if len(test) > 1 else ""
-    remaining = next(iter(results.values()))[-1].remaining
-    print(
-        f"level {len(sparsity) - 1:2d}  sparsity {100 * sparsity[-1]:7.3f} %  {remaining:9,} weights  "
-        f"train {100 * train[:, -1].mean():5.1f} %  test {100 * test[:, -1].mean():5.1f}{spread} %  {now}",
-        flush=True,
-    )
-
-
 def _write(out: Path, results: Results, family: str | None = None) -> None:
     """``levels.csv`` of everything; a picture and three sentences of one family of seeds, or of each."""
     from matplotlib import pyplot
@@ -158,63 +229,16 @@ def _write(out: Path, results: Results, family: str | None = None) -> None:
     experiments.write_levels(out / "levels.csv", results)
     families = [family] if family else sorted({_family(experiment) for experiment in results})
     for family in families:
-        members = {experiment: levels for experiment, levels in results.items() if _family(experiment) == family}
-        complete = min(map(len, members.values()))
-        members = {experiment: levels[:complete] for experiment, levels in members.items()}
-        sparsity, train, test = _curves(members)
-        ax = plotting.double_descent(sparsity, train, test, phases=phases.phases(sparsity, train, test))
-        ax.set_title(next(iter(members)).name, pad=18, fontsize=10)
+        sweep = _sweep({experiment: levels for experiment, levels in results.items() if _family(experiment) == family})
+        accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+        ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
+        ax.set_title(sweep.name, pad=18, fontsize=10)
         picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
         ax.get_figure().savefig(picture, dpi=150)  # type: ignore[union-attr]
         pyplot.close(ax.get_figure())  # type: ignore[arg-type]
-        print(_sentences(sparsity, train, test))
+        print(summary(sweep))
         print(picture)
     print(out / "levels.csv")
-
-
-def _curves(results: Mapping[Experiment, Sequence[Level]]) -> tuple[list[float], np.ndarray, np.ndarray]:
-    """Sparsity (levels,), and training and test accuracy (seeds, levels)."""
-    rows = list(results.values())
-    train, test = (
-        np.array([[getattr(level, f"{part}_accuracy") for level in row] for row in rows]) for part in ("train", "test")
-    )
-    return [level.sparsity for level in rows[0]], train, test
-
-
-def _sentences(sparsity: Sequence[float], train: np.ndarray, test: np.ndarray) -> str:
-    """What happened, in three sentences with numbers."""
-    dd = phases.double_descent(sparsity, test)
-    at = {s: k for k, s in enumerate(sparsity)}
-    mean = 100 * test.mean(axis=0)
-    dip, peak = at[dd.dip_sparsity], at[dd.peak_sparsity]
-    seeds = f"the mean of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
-
-    def between(interval: phases.Interval) -> str:
-        return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})" if dd.seeds > 1 else ""
-
-    worse, better = (
-        _verdict(difference, interval) for difference, interval in ((dd.dip, dd.dip_interval), (dd.gain, dd.gain_interval))
-    )
-    end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
-    return (
-        f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
-        f"{mean[0]:.1f} % of the test images.\n"
-        f"Pruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
-        f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
-        f"Then it {better[1]} it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
-        f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
-    )
-
-
-def _verdict(difference: float, interval: phases.Interval) -> tuple[str, str]:
-    """What to say of a difference: it may be either way if its interval, where it has one, does not exclude zero."""
-    if interval.low <= 0 <= interval.high:
-        return "may or may not make", "may or may not relieve"
-    return ("makes", "relieves") if difference > 0 else ("does not make", "does not relieve")
-
-
-def _points(difference: float) -> str:
-    return f"{100 * abs(difference):.1f} points {'above' if difference > 0 else 'below'}"
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -227,6 +251,14 @@ def _whole(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def _noise(text: str) -> tuple[str, float]:
+    """An argument such as ``symmetric:0.2``, or ``none``."""
+    kind, _, rate = text.partition(":")
+    if kind not in ("symmetric", "asymmetric", "pairflip", "none") or (kind == "none") != (not rate):
+        raise argparse.ArgumentTypeError(f"must be none, or symmetric, asymmetric or pairflip with a rate, got {text!r}")
+    return kind, float(rate or 0)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ SCALES = ("smoke", "small", "paper")
 # By data set: the share of the epochs, and what else becomes smaller.
 SMALL: dict[str, tuple[float, dict[str, Any]]] = {
     "mnist": (1 / 5, {"train_size": 10_000, "levels": 36}),
-    "cifar10": (3 / 8, {"train_size": 10_000, "width": 0.25}),
-    "cifar100": (3 / 8, {"train_size": 20_000, "width": 0.5}),
-    "tiny_imagenet": (1 / 4, {"train_size": 40_000, "width": 0.25}),
+    "cifar10": (3 / 4, {"train_size": 10_000, "width": 0.5}),
+    "cifar100": (3 / 4, {"train_size": 10_000, "width": 0.5}),
+    "tiny_imagenet": (1 / 2, {"train_size": 20_000, "width": 0.5}),
 }
 # What needs neither files nor network in the place of a data set.
 SMOKE: dict[str, dict[str, Any]] = {

@@ -73,6 +73,20 @@ class Tables:
         for k, alpha in enumerate(line.alpha):
             self.lines.append(head | {"alpha": alpha} | {name: getattr(line, name)[k] for name in MEASURES})
 
+    @property
+    def scale(self) -> Any:
+        """Of the experiments, which must be the same for all.
+
+        Raises
+        ------
+        ValueError
+            When there are no rows, or those of several scales.
+        """
+        scales = sorted({row["scale"] for row in self.levels})
+        if len(scales) != 1:
+            raise ValueError(f"the tables must be of one scale, got {', '.join(scales) or 'no rows'}.")
+        return scales[0]
+
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the files that have rows, each atomically, and return their paths."""
         written = []

@@ -1,0 +1,52 @@
+"""Sentences: what happened in a sweep, for people."""
+
+from sparsedd import phases
+from sparsedd.experiments._sweep import Sweep
+
+
+def summary(sweep: Sweep) -> str:
+    """What happened, in three sentences with numbers, whichever way it went."""
+    sparsity, train, test = sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"]
+    dd = phases.double_descent(sparsity, test)
+    at = {s: k for k, s in enumerate(sparsity.tolist())}
+    mean = 100 * test.mean(axis=0)
+    dip, peak = at[dd.dip_sparsity], at[dd.peak_sparsity]
+    seeds = f"the mean of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
+
+    def between(interval: phases.Interval) -> str:
+        return f" (95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f})" if dd.seeds > 1 else ""
+
+    worse, better = (
+        _verdict(difference, interval) for difference, interval in ((dd.dip, dd.dip_interval), (dd.gain, dd.gain_interval))
+    )
+    end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
+    return (
+        f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
+        f"{mean[0]:.1f} % of the test images.\n"
+        f"Pruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
+        f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
+        f"Then it {better[1]} it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
+        f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
+    )
+
+
+def last_level(sweep: Sweep) -> str:
+    """One line: the last level, in the mean over the seeds."""
+    level, now = sweep.rows[0][-1], sweep.phases[float(sweep.sparsity[-1])]
+    train, test = (100 * sweep[f"{part}_accuracy"][:, -1] for part in ("train", "test"))
+    spread = f" ± {test.std(ddof=1):.1f}" if len(test) > 1 else ""
+    return (
+        f"level {level['level']:2d}  sparsity {100 * level['sparsity']:7.3f} %  {level['remaining']:9,} weights  "
+        f"train {train.mean():5.1f} %  test {test.mean():5.1f}{spread} %  {now}"
+    )
+
+
+def _verdict(difference: float, interval: phases.Interval) -> tuple[str, str]:
+    """What to say of a difference: it may be either way if its interval, where it has one, does not exclude zero."""
+    if interval.low <= 0 <= interval.high:
+        return "may or may not make", "may or may not relieve"
+    return ("makes", "relieves") if difference > 0 else ("does not make", "does not relieve")
+
+
+def _points(difference: float) -> str:
+    return f"{100 * abs(difference):.1f} points {'above' if difference > 0 else 'below'}"
