@@ -113,13 +113,23 @@ def test_every_command_and_option_is_on_its_page():
         assert f"`sparsedd {command}" in page, command
         for action in parser._actions:
             for option in action.option_strings:
-                assert option in ("-h", "--help") or f"`{option} " in page, f"{command} {option}"
+                assert option in ("-h", "--help") or re.search(f"`{option}[ `]", page), f"{command} {option}"
 
 
-def test_the_columns_of_the_table_are_on_its_page():
+def test_the_columns_of_the_tables_are_on_their_page():
     page = (DOCS / "api" / "cli.md").read_text()
-    for column in import_module("sparsedd.experiments._tables").COLUMNS:
+    tables = import_module("sparsedd.experiments._tables")
+    for column in {*tables.COLUMNS, *tables.EPOCH_COLUMNS, *tables.LINE_COLUMNS}:
         assert f"`{column}`" in page, column
+
+
+def test_every_figure_is_in_the_table_with_its_command_and_what_it_needs():
+    page = (DOCS / "figures.md").read_text().splitlines()
+    names = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
+    for number, figure in sparsedd.experiments.FIGURES.items():
+        data = ", ".join(dict.fromkeys(names[experiment.dataset] for experiment in figure.experiments))
+        gpu = "; a GPU" * any(experiment.model != "lenet_300_100" for experiment in figure.experiments)
+        assert f"| {number} | {figure.caption} | `sparsedd figure {number}` | {data}{gpu} |" in page
 
 
 def test_every_preset_is_on_its_page():
