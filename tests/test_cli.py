@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sparsedd.cli import main
-from sparsedd.experiments import FINETUNING, PRESETS, run
+from sparsedd.experiments import FINETUNING, PRESETS, Store, run
 
 
 def test_run_leaves_a_table_a_picture_and_three_sentences_and_continues(tmp_path, capfd):
@@ -90,3 +90,108 @@ def test_a_table_holds_all_seeds_and_a_report_never_mixes_experiments(tmp_path, 
     assert "the mean of 2 seeds" in printed
     assert "In one seed" in printed
     assert len(list(tmp_path.glob("figure-*.png"))) == 2
+
+
+# ---------------------------------------------------------------- figure
+
+
+def test_figure_leaves_tables_and_a_picture_says_what_it_measured_and_continues(tmp_path, capfd):
+    out = tmp_path / "37"
+    command = ["figure", "37", "--scale", "smoke", "--out", str(out), "--processes", "2"]
+    assert main(command) == 0
+    printed = capfd.readouterr().out
+    assert "Figure 37, smoke scale. MNIST" in printed
+    assert "- Sweet: trained on without its mask" in printed
+    assert "cannot be told. Measured: rise of training accuracy" in printed
+    files = {name: (out / name).read_bytes() for name in ("levels.csv", "epochs.csv", "figure.png")}
+    assert files["levels.csv"].count(b"\n") == 1 + 2 * 3
+    assert main(command) == 0
+    assert files == {name: (out / name).read_bytes() for name in files}, "nothing is computed twice"
+    capfd.readouterr()
+    assert main(["figure", "37", "--from", str(out), "--out", str(tmp_path / "drawn")]) == 0
+    assert (tmp_path / "drawn" / "figure.png").read_bytes() == files["figure.png"]
+    assert "Figure 37, smoke scale" in capfd.readouterr().out
+
+
+def test_figures_share_their_runs(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    options = ["--scale", "smoke", "--processes", "1", "--seeds", "1", "--seed", "3"]
+    assert main(["figure", "5", *options]) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert before
+    assert main(["figure", "9", *options]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["5", "9", "runs"]
+    assert ",3,0," in (tmp_path / "figures" / "9" / "levels.csv").read_text()
+    assert "\N{GREEK SMALL LETTER EPSILON} = 20 %" in capfd.readouterr().out
+
+
+def test_processes_do_not_change_a_figure(tmp_path, capfd):
+    for processes in ("1", "2"):
+        out = tmp_path / processes
+        command = ["figure", "13", "--scale", "smoke", "--out", str(out), "--processes", processes]
+        assert main(command) == 0
+    tables = [
+        [{**row, "seconds": ""} for row in csv.DictReader((tmp_path / p / "levels.csv").read_text().splitlines())] for p in "12"
+    ]
+    assert tables[0] == tables[1]
+    assert (tmp_path / "1" / "figure.png").read_bytes() == (tmp_path / "2" / "figure.png").read_bytes()
+
+
+def test_the_list_of_figures_has_all_of_them(capsys):
+    assert main(["figure", "list"]) == 0
+    assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()] == list(range(1, 50))
+
+
+@pytest.mark.parametrize("arguments", [["figure"], ["figure", "50"], ["figure", "5", "--scale", "tiny"], ["data", "svhn", "x"]])
+def test_what_is_no_figure_ends_with_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: sparsedd" in capsys.readouterr().err
+
+
+def test_tables_that_are_not_there_are_one_line_and_exit_1(tmp_path, capsys):
+    assert main(["figure", "5", "--from", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("sparsedd: there is no levels.csv")
+
+
+# ---------------------------------------------------------------- run, changed
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--noise", "pairflip:0.2", "--score", "random"], "digits-lenet_300_100-pairflip20-random-ltr"),
+        (["--noise", "asymmetric:0.4", "--scope", "layer"], "digits-lenet_300_100-asymmetric40-magnitude-ltr"),
+        (["--noise", "none", "--retraining", "finetuning"], "digits-lenet_300_100-clean-magnitude-finetuning"),
+        (["--one-shot", "--score", "gradient"], "digits-lenet_300_100-symmetric40-gradient-oneshot-ltr"),
+        (["--reinit"], "digits-lenet_300_100-symmetric40-magnitude-reinit-of-ltr"),
+    ],
+)
+def test_a_preset_can_be_changed(tmp_path, capfd, options, name):
+    assert main(["run", "lenet-digits", "--scale", "smoke", "--processes", "1", "--out", str(tmp_path), *options]) == 0
+    assert capfd.readouterr().out.startswith(f"{name}, smoke scale")
+    stores = [Store.open(path.parent) for path in tmp_path.rglob("config.json")]
+    assert name in [store.experiment.name for store in stores]
+    assert all(store.experiment.pruner.scope == ("layer" if "--scope" in options else "global") for store in stores)
+
+
+@pytest.mark.parametrize("noise", ["symmetric", "none:0.2", "white:0.2", "symmetric:x"])
+def test_noise_that_is_none_ends_with_usage(noise, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "lenet-digits", "--noise", noise, "--out", "x"])
+    assert "--noise" in capsys.readouterr().err
+
+
+def test_a_rate_in_percent_is_one_line_and_exit_1(tmp_path, capsys):
+    assert main(["run", "lenet-digits", "--noise", "symmetric:20", "--out", str(tmp_path)]) == 1
+    assert "did you mean 0.2?" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_data_arranges_the_archive_or_says_why_not(tmp_path, capsys):
+    assert main(["data", "tiny-imagenet", str(tmp_path / "none.zip"), "--out", str(tmp_path)]) == 1
+    assert "there is nothing at" in capsys.readouterr().err
