@@ -58,3 +58,61 @@ def test_wrong_sparsity_is_refused(sparsity):
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="test_accuracy must have shape"):
         plotting.double_descent(S, TRAIN, TEST[:, 1:])
+
+
+# ---------------------------------------------------------------- the other pictures
+
+
+def test_measures_against_sparsity_have_a_curve_and_a_band_each():
+    ax = plotting.against_sparsity(S, {"a": TRAIN, "b": TEST}, ylabel="share")
+    a, b = ax.get_lines()
+    np.testing.assert_allclose(a.get_ydata(), TRAIN.mean(axis=0))
+    np.testing.assert_allclose(b.get_xdata(), 1 - np.array(S))
+    assert a.get_color() != b.get_color()
+    assert len(ax.collections) == 2
+    assert ax.get_ylabel() == "share"
+    assert ax.get_legend().get_title().get_text() == "mean ± std, n = 2"
+
+
+def test_dashed_curves_have_the_colours_of_the_others():
+    epochs, values = np.arange(1, 5), np.ones((3, 4))
+    curves = {"dense": (epochs, values), "sparse": (epochs, 2 * values)}
+    ax = plotting.against_epoch(curves, dashed={"sparse": (epochs, 3 * values)}, mark=2.5)
+    dense, sparse, dashed, mark = ax.get_lines()
+    assert dashed.get_color() == sparse.get_color() != dense.get_color()
+    assert dashed.get_linestyle() == "--"
+    assert list(mark.get_xdata()) == [2.5, 2.5]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dense", "sparse"]
+
+
+def test_an_interpolation_has_losses_on_the_left_and_accuracies_on_the_right():
+    alpha = np.linspace(0, 1, 5)
+    values = {
+        "train_loss": 2 - alpha,
+        "test_loss": 2 + alpha,
+        "train_accuracy": 0.5 + 0.5 * alpha,
+        "test_accuracy": 0.5 - 0.1 * alpha,
+    }
+    ax = plotting.interpolation(alpha, **values)
+    (right,) = (other for other in ax.figure.axes if other is not ax)
+    assert [line.get_linestyle() for line in (*ax.get_lines(), *right.get_lines())] == ["-", "--", "-", "--"]
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), values["train_loss"])
+    np.testing.assert_allclose(right.get_lines()[1].get_ydata(), 100 * values["test_accuracy"])
+    assert (ax.get_ylabel(), right.get_ylabel()) == ("loss", "accuracy (%)")
+
+
+def test_losses_along_directions_are_averaged_on_a_log_scale():
+    ax = plotting.loss_along([-1, 0, 1], {"0 %": [[2, 1, 2], [4, 1, 4]], "90 %": [9, 1, 9]})
+    first, second = ax.get_lines()
+    np.testing.assert_allclose(first.get_ydata(), [3, 1, 3])
+    np.testing.assert_allclose(second.get_ydata(), [9, 1, 9])
+    assert ax.get_yscale() == "log"
+
+
+def test_curves_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"b must have shape \(seeds, 5\)"):
+        plotting.against_sparsity(S, {"a": TEST, "b": TEST[:, :3]}, ylabel="")
+    with pytest.raises(ValueError, match="test must have shape"):
+        plotting.against_epoch({"test": ([1, 2], [1, 2, 3])})
+    with pytest.raises(ValueError, match="train loss must have shape"):
+        plotting.interpolation([0, 1], train_loss=[1], test_loss=[1, 1], train_accuracy=[1, 1], test_accuracy=[1, 1])

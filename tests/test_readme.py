@@ -12,14 +12,15 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sparsedd import Pruner
+from sparsedd.cli import _parser, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
-    return code
+def block(language: str, number: int = 0) -> str:
+    code: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.M | re.S)
+    return code[number]
 
 
 def test_the_quickstart_runs_as_it_stands(tmp_path):
@@ -46,6 +47,16 @@ def test_the_set_up_commands_are_the_makefiles():
     makefile = (ROOT / "Makefile").read_text()
     for command in commands:
         assert f"\n{command.removeprefix('make ')}:" in makefile
+
+
+def test_the_commands_for_a_figure_are_commands(tmp_path):
+    lines = [re.sub(r" +#.*", "", line) for line in block("sh", 1).splitlines()]
+    commands = [re.sub(r"^SPARSEDD_DATA=DIR ", "", line).removeprefix(".venv/bin/sparsedd ").split() for line in lines]
+    assert [command[0] for command in commands] == ["figure", "figure"]
+    for command in commands:
+        _parser().parse_args(command)
+    assert main([*commands[0], "--out", str(tmp_path), "--processes", "1"]) == 0
+    assert (tmp_path / "figure.png").exists()
 
 
 def test_the_files_it_links_to_exist():
