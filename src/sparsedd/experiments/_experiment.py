@@ -21,7 +21,7 @@ REINIT = Retraining("reinit", "rewind")
 MODELS = ("lenet_300_100", "resnet18", "resnet101", "vgg16")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Experiment:
     """A sweep: train on noisy labels, prune, rewind, retrain, again and again. The defaults are the paper's on MNIST.
 
@@ -66,8 +66,8 @@ class Experiment:
     Examples
     --------
     >>> experiment = Experiment(noise=Symmetric(0.4), seed=3)
-    >>> experiment.name
-    'mnist-lenet_300_100-symmetric40-magnitude-ltr'
+    >>> experiment
+    Experiment(mnist-lenet_300_100-symmetric40-magnitude-ltr, paper scale, 32 levels × 200 epochs, seed 3)
     >>> experiment.key == Experiment(noise=Symmetric(0.4), seed=3).key
     True
     """
@@ -141,6 +141,10 @@ class Experiment:
             raise TypeError(f"tickets_of must be a Retraining such as LTR, or None, got {self.tickets_of!r}.")
         for name, value in checked.items():  # NumPy's numbers become Python's, and lists tuples
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        size = f"{self.scale} scale, {self.levels} levels × {self.epochs} epochs"
+        return f"Experiment({self.name}, {size}, seed {self.seed})"
 
     @property
     def name(self) -> str:

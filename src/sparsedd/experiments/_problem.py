@@ -1,9 +1,11 @@
 """Problem: what all levels of an experiment share, and how one level is made."""
 
+import os
 import time
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,13 +16,18 @@ from sparsedd import _random, models, scores, sparse
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._parameters import prunable
-from sparsedd.data import DATASETS, Batches
+from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._retraining import Schedule
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import in_order, momentum_of, sgd, train
 from sparsedd.metrics import evaluate, learning_distance
+
+
+@lru_cache(maxsize=1)  # a worker process makes many problems of one data set
+def _source(dataset: str, normalization: str, folder: str | None) -> Data:
+    return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization}))
 
 
 class Problem:
@@ -31,8 +38,7 @@ class Problem:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"device must be one that torch finds, got '{device}' on a machine without CUDA: use 'cpu'.")
         self.experiment = experiment
-        options = {} if experiment.normalization == "dataset" else {"normalization": experiment.normalization}
-        source = DATASETS[experiment.dataset](**options)
+        source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"))
         noise = experiment.noise or (lambda labels, num_classes, seed: labels)
         noisy = NoisyLabels(source.train, noise, num_classes=source.num_classes, seed=experiment.seed)
         if (experiment.train_size or 0) > len(noisy):

@@ -31,7 +31,8 @@ def sgd(model: nn.Module, experiment: Experiment, momentum: Mapping[str, Tensor]
     """The experiment's optimizer: fresh, or with the momentum of one that has run before."""
     optimizer = SGD(model.parameters(), experiment.learning_rate, experiment.momentum, weight_decay=experiment.weight_decay)
     for name, buffer in (momentum or {}).items():
-        optimizer.state[parameters(model)[name]]["momentum_buffer"] = buffer.clone()
+        p = parameters(model)[name]
+        optimizer.state[p]["momentum_buffer"] = buffer.to(p.device, copy=True)
     return optimizer
 
 
