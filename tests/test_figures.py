@@ -15,9 +15,10 @@ from sparsedd.experiments import (
     LR_REWINDING,
     PRESETS,
     Tables,
-    _figure,
+    _reproduce,
     reproduce,
 )
+from sparsedd.experiments._sweep import Sweep
 
 matplotlib.use("agg")
 
@@ -138,7 +139,7 @@ def test_a_figure_at_smoke_scale(tmp_path, runs, number):
         assert all(np.isfinite(line.get_ydata()).all() for line in lines)
         assert ax.get_xlabel()
         assert all(other.get_ylabel() for other in twins)
-    again = _figure.finish(figure, tmp_path / "again", tables)
+    again = _reproduce.finish(figure, tmp_path / "again", tables)
     assert again == claims
     for name in ("levels.csv", "epochs.csv", "lines.csv", "figure.png"):
         assert (tmp_path / name).exists() == (tmp_path / "again" / name).exists()
@@ -152,7 +153,7 @@ def test_the_landmarks_of_a_figure_are_those_that_phases_finds(tmp_path, runs):
     figure = FIGURES["37"].scaled("smoke")
     reproduce(figure, tmp_path, runs=runs, seeds=2)
     rows = Tables.read(tmp_path)
-    sweep = _figure.Sweep.of(rows.levels, figure.experiments[0].name)
+    sweep = Sweep.of(rows.levels, figure.experiments[0].name)
     assert {row["level"] for row in rows.epochs} == {mark.level for mark in sweep.landmarks}
     trainings = {row["training"] for row in rows.epochs}
     assert trainings == {"sparse", "re-dense × 1"}

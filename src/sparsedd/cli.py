@@ -11,8 +11,9 @@ from pathlib import Path
 import sparsedd
 from sparsedd import data, experiments, noise
 from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, Tables
-from sparsedd.experiments._figure import Figure, finish
+from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._pool import cores, watched, workers
+from sparsedd.experiments._reproduce import finish
 from sparsedd.experiments._sentences import last_level, summary
 from sparsedd.experiments._sweep import Sweep
 

@@ -2,12 +2,14 @@
 
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._figure import Figure, Panel, reproduce
+from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._figures import FIGURES
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line, directions, interpolation
+from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._redense import Redense, redense, redense_weights
+from sparsedd.experiments._reproduce import reproduce
 from sparsedd.experiments._retraining import (
     FINETUNING,
     LR_REWINDING,

@@ -5,23 +5,23 @@ measured, so that the interval counts the choice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsedd import landscape, phases
 from sparsedd.experiments._claim import Claim, Effect, judged
+from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._reading import Reading, redense_name
 from sparsedd.experiments._sweep import Array, Sweep
-
-if TYPE_CHECKING:
-    from sparsedd.experiments._figure import Figure, Panel
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
 LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density
 
-Claims: TypeAlias = "Callable[[Figure, Reading], Iterator[Claim]]"
+Panels: TypeAlias = Sequence[Panel]
+Claims: TypeAlias = Callable[[Panels, Reading], Iterator[Claim]]
 
 
 # ---------------------------------------------------------------- measured at places that the other seeds choose
@@ -72,9 +72,9 @@ def _starts(sweep: Sweep) -> tuple[Array, Array]:
 # ---------------------------------------------------------------- the claims, by what a figure shows
 
 
-def double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Sections 2.1 and 2.3: first worse, then better than the dense net."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         test, (dips, peaks), (dip, peak) = sweep["test_accuracy"], _places(sweep), _where(sweep)
         yield judged(
@@ -84,9 +84,9 @@ def double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def four_phases(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def four_phases(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 2.3: Light, Critical, Sweet, Collapsed."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         train, test, (dips, peaks) = sweep["train_accuracy"], sweep["test_accuracy"], _places(sweep)
         yield judged(
@@ -98,9 +98,9 @@ def four_phases(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def no_double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 4: without label noise there is no dip to be seen."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         dip = _dip(sweep)
         yield judged(
@@ -110,10 +110,11 @@ def no_double_descent(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def noise_shifts(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def noise_shifts(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 2.3: more noise moves the Critical phase to lower and the Sweet phase to higher sparsity."""
-    for less, more in zip(figure.panels, figure.panels[1:], strict=False):
-        (critical, sweet), (critical_more, sweet_more) = (_starts(_paired(reading, less, more)[k]) for k in (0, 1))
+    for less, more in pairwise(panels):
+        pair = _common([reading.sweep(panel.sweeps[0]) for panel in (less, more)])
+        (critical, sweet), (critical_more, sweet_more) = map(_starts, pair)
         yield judged(
             f"from {less.title} to {more.title} the Critical phase moves to lower and the Sweet phase to higher sparsity",
             Effect("shift of the Critical phase to lower sparsity", (critical_more - critical) / LEVEL, " levels of 20 %"),
@@ -121,12 +122,8 @@ def noise_shifts(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def _paired(reading: Reading, *panels: "Panel") -> list[Sweep]:
-    """The panels' sweeps over the seeds that all of them have."""
-    return _common([reading.sweep(panel.sweeps[0]) for panel in panels])
-
-
 def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """The sweeps over the seeds and levels that all of them have."""
     seeds = set.intersection(*(set(sweep.seeds) for sweep in sweeps))
     levels = min(len(sweep.sparsity) for sweep in sweeps)
     return [
@@ -139,9 +136,9 @@ def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
     ]
 
 
-def reinitialized_tickets(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def reinitialized_tickets(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 4: re-initialised tickets are ahead in sparsity, and sometimes win."""
-    for panel in figure.panels:
+    for panel in panels:
         ticket, other = _common([reading.sweep(experiment) for experiment in panel.sweeps])
         (critical, sweet), (critical_other, sweet_other) = _starts(ticket), _starts(other)
         yield judged(
@@ -158,9 +155,9 @@ def reinitialized_tickets(figure: "Figure", reading: Reading) -> Iterator[Claim]
         )
 
 
-def best_dips_less(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def best_dips_less(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 4: the best accuracy over the epochs has hardly a dip."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         last, best = _dip(sweep), _dip(sweep, "best_test_accuracy")
         yield judged(
@@ -171,9 +168,9 @@ def best_dips_less(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def gap_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def gap_follows(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Fig. 32: the generalisation gap is a double descent, too."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         gap, (dips, peaks) = sweep["train_accuracy"] - sweep["test_accuracy"], _places(sweep)
         yield judged(
@@ -183,9 +180,9 @@ def gap_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def converges(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def converges(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 2.3: models of all sparsities converge, so that the rise is not for want of training."""
-    for panel in figure.panels:
+    for panel in panels:
         effects = []
         for mark in reading.sweep(panel.sweeps[0]).landmarks:
             epochs, measures = reading.curves(panel.sweeps[0], mark.level)
@@ -196,9 +193,9 @@ def converges(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         yield judged(f"{panel.title}: in the last fifth of the epochs training accuracy moves by less than a point", *effects)
 
 
-def distance_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def distance_follows(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 3.2: learning distance and test accuracy go together, up to the Sweet phase."""
-    for panel in figure.panels:
+    for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
         test, distance, peak = sweep["test_accuracy"], sweep["learning_distance"], sweep.landmarks[2].level
         rho = np.array([_rank_correlation(d[: peak + 1], t[: peak + 1]) for d, t in zip(distance, test, strict=True)])
@@ -213,9 +210,9 @@ def distance_follows(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def overfits_again(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def overfits_again(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 3.1: without the mask, a net of the Sweet phase leaves its solution and overfits."""
-    for panel in figure.panels:
+    for panel in panels:
         if panel.at != 2:
             continue
         experiment, level = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at).level
@@ -230,9 +227,9 @@ def overfits_again(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def monotone_path(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def monotone_path(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 3.1: there is no barrier between a sparse net and its re-dense one."""
-    for panel in figure.panels:
+    for panel in panels:
         if not panel.at:
             continue
         experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at)
@@ -246,9 +243,9 @@ def monotone_path(figure: "Figure", reading: Reading) -> Iterator[Claim]:
         )
 
 
-def sharper(figure: "Figure", reading: Reading) -> Iterator[Claim]:
+def sharper(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Fig. 8: the sparser the net was, the sharper the minimum of its re-dense net."""
-    for panel in figure.panels:
+    for panel in panels:
         marks = reading.sweep(panel.sweeps[0]).landmarks
         by_mark = []
         for mark in marks:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from sparsedd import plotting
+from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sparsedd.experiments._figure import Panel
 
 Needs: TypeAlias = Literal["epochs", "redense", "interpolation", "directions"]
 
@@ -33,40 +33,40 @@ class Drawing:
     needs: Needs | None = None
 
 
-def _accuracy(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _accuracy(ax: "Axes", panel: Panel, reading: Reading) -> None:
     sweep = reading.sweep(panel.sweeps[0])
     plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
     ax.set_title(panel.title)
 
 
-def _phases(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _phases(ax: "Axes", panel: Panel, reading: Reading) -> None:
     sweep = reading.sweep(panel.sweeps[0])
     accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
     plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
     ax.set_title(panel.title, pad=18)
 
 
-def _distance(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _distance(ax: "Axes", panel: Panel, reading: Reading) -> None:
     sweep = reading.sweep(panel.sweeps[0])
     plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
     ax.set_title(panel.title)
 
 
-def _best(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _best(ax: "Axes", panel: Panel, reading: Reading) -> None:
     sweep = reading.sweep(panel.sweeps[0])
     curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
     plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
     ax.set_title(panel.title)
 
 
-def _gap(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _gap(ax: "Axes", panel: Panel, reading: Reading) -> None:
     sweep = reading.sweep(panel.sweeps[0])
     gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
     plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
     ax.set_title(panel.title)
 
 
-def _tickets(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _tickets(ax: "Axes", panel: Panel, reading: Reading) -> None:
     ticket, other = (reading.sweep(experiment) for experiment in panel.sweeps)
     n = min(len(ticket.sparsity), len(other.sparsity))
     curves = {"lottery ticket": ticket, "new initial weights": other}
@@ -75,7 +75,7 @@ def _tickets(ax: "Axes", panel: "Panel", reading: Reading) -> None:
     ax.set_title(panel.title)
 
 
-def _dynamics(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _dynamics(ax: "Axes", panel: Panel, reading: Reading) -> None:
     experiment = panel.sweeps[0]
     found = {str(mark): reading.curves(experiment, mark.level) for mark in reading.sweep(experiment).landmarks}
     test, train = (
@@ -86,7 +86,7 @@ def _dynamics(ax: "Axes", panel: "Panel", reading: Reading) -> None:
     ax.set_title(panel.title)
 
 
-def _redense(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _redense(ax: "Axes", panel: Panel, reading: Reading) -> None:
     experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at or 0)
     (epochs, sparse), (more, dense) = (
         reading.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
@@ -100,14 +100,14 @@ def _redense(ax: "Axes", panel: "Panel", reading: Reading) -> None:
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _interpolation(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _interpolation(ax: "Axes", panel: Panel, reading: Reading) -> None:
     mark = reading.landmark(panel.sweeps[0], panel.at or 0)
     alpha, measures = reading.line(panel.sweeps[0], mark.level, "interpolation")
     plotting.interpolation(alpha, **measures, ax=ax)
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _directions(ax: "Axes", panel: "Panel", reading: Reading) -> None:
+def _directions(ax: "Axes", panel: Panel, reading: Reading) -> None:
     marks = reading.sweep(panel.sweeps[0]).landmarks
     found = {str(mark): reading.directions(panel.sweeps[0], mark.level) for mark in marks}
     alpha = found[str(marks[0])][0]

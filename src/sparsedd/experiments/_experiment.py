@@ -222,7 +222,7 @@ class Experiment:
         'digits'
         """
         _checks.one_of("scale", scale, SCALES)
-        return replace(self, **changes(self, scale))
+        return replace(self, **changes(vars(self), scale))
 
 
 def _method_name(retraining: Retraining) -> str:

@@ -1,11 +1,9 @@
-"""Figure: one of the paper's figures as data, and how it is computed and drawn."""
+"""Figure: one of the paper's figures as data; what is to be computed for it, its tables, its picture, its claims."""
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import torch
@@ -16,6 +14,7 @@ from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._lines import directions, interpolation
+from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run_all import pinned, work
@@ -31,28 +30,6 @@ PathLike = str | os.PathLike[str]
 
 
 Task: TypeAlias = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of a figure.
-
-    Attributes
-    ----------
-    title
-        Above it.
-    sweeps
-        The experiments that it shows, at paper scale with seed 0: one, or a ticket's and that of its re-initialisation.
-    at
-        Which landmark of the sweep it is about: 0 the dense net, 1 the dip, 2 the peak, 3 the collapsed net; None: all.
-    factor
-        Of the last learning rate, in re-dense training.
-    """
-
-    title: str
-    sweeps: tuple[Experiment, ...]
-    at: int | None = None
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +144,7 @@ class Figure:
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
-        return list(self.claims(self, Reading(tables)))
+        return list(self.claims(self.panels, Reading(tables)))
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
         """The picture of the tables."""
@@ -211,69 +188,3 @@ def _levels(runs: PathLike, members: list[Experiment]) -> Tables:
 def _seeds(experiment: Experiment) -> int:
     """How many seeds the paper has; fewer at smaller scales."""
     return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "smoke": 2}[experiment.scale]
-
-
-def reproduce(
-    figure: Figure,
-    out: PathLike,
-    *,
-    seeds: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    executor: Executor | None = None,
-    runs: PathLike | None = None,
-) -> list[Claim]:
-    """Compute a figure, as far as it has not been computed, and leave its tables and ``figure.png`` in a folder.
-
-    Parameters
-    ----------
-    figure
-        Such as ``FIGURES["13"].scaled("small")``.
-    out
-        The folder.
-    seeds, seed
-        As for :meth:`Figure.members`.
-    device
-        Where to train.
-    executor
-        As for :func:`.run_all`.
-    runs
-        The folder of the stores, ``out / "runs"`` by default. Figures that share it share what they have in common.
-
-    Returns
-    -------
-    list
-        The paper's claims with the figure, judged.
-
-    Examples
-    --------
-    >>> import tempfile, matplotlib; matplotlib.use("agg")
-    >>> from sparsedd.experiments import FIGURES
-    >>> with tempfile.TemporaryDirectory() as out:
-    ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
-    ...     sorted(path.name for path in Path(out).glob("*.*"))
-    ['figure.png', 'levels.csv']
-    >>> [claim.verdict for claim in claims]
-    ['cannot be told', 'cannot be told', 'cannot be told']
-    """
-    runs = Path(out) / "runs" if runs is None else runs
-    for tasks in figure.stages(runs, seeds, seed=seed, device=device):
-        if executor is None:
-            for task in tasks:
-                task()
-        else:
-            for future in [executor.submit(task) for task in tasks]:
-                future.result()
-    return finish(figure, out, figure.tables(runs, seeds, seed=seed))
-
-
-def finish(figure: Figure, out: PathLike, tables: Tables) -> list[Claim]:
-    """Write the tables and the picture, and judge the claims."""
-    from matplotlib import pyplot
-
-    Path(out).mkdir(parents=True, exist_ok=True)
-    tables.write(out)
-    picture = figure.draw(tables)
-    picture.savefig(Path(out) / "figure.png", dpi=120)
-    pyplot.close(picture)
-    return figure.read(tables)

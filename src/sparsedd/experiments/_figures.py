@@ -19,7 +19,8 @@ from sparsedd.experiments._drawings import (
     Drawing,
 )
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._figure import Figure, Panel
+from sparsedd.experiments._figure import Figure
+from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric

@@ -1,10 +1,8 @@
 """Scales: the same experiment, smaller."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from sparsedd.experiments._experiment import Experiment
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
 
 Scale: TypeAlias = Literal["smoke", "small", "paper"]
 SCALES = ("smoke", "small", "paper")
@@ -26,8 +24,9 @@ SMOKE: dict[str, dict[str, Any]] = {
 }
 
 
-def changes(experiment: "Experiment", scale: Scale) -> dict[str, Any]:
-    """The fields of an experiment that are different in another scale."""
+def changes(fields: dict[str, Any], scale: Scale) -> dict[str, Any]:
+    """Those of an experiment's fields that are different in another scale."""
+    experiment = SimpleNamespace(**fields)
     if scale == "smoke":
         tiny = {"train_size": 100, "width": 1 / 16} | SMOKE.get(experiment.dataset, {})
         return tiny | {

@@ -1,0 +1,79 @@
+"""reproduce: compute a figure and leave it in a folder."""
+
+import os
+from concurrent.futures import Executor
+from pathlib import Path
+
+import torch
+
+from sparsedd.experiments._claim import Claim
+from sparsedd.experiments._figure import Figure
+from sparsedd.experiments._tables import Tables
+
+PathLike = str | os.PathLike[str]
+
+
+def reproduce(
+    figure: Figure,
+    out: PathLike,
+    *,
+    seeds: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    executor: Executor | None = None,
+    runs: PathLike | None = None,
+) -> list[Claim]:
+    """Compute a figure, as far as it has not been computed, and leave its tables and ``figure.png`` in a folder.
+
+    Parameters
+    ----------
+    figure
+        Such as ``FIGURES["13"].scaled("small")``.
+    out
+        The folder.
+    seeds, seed
+        As for :meth:`Figure.members`.
+    device
+        Where to train.
+    executor
+        As for :func:`.run_all`.
+    runs
+        The folder of the stores, ``out / "runs"`` by default. Figures that share it share what they have in common.
+
+    Returns
+    -------
+    list
+        The paper's claims with the figure, judged.
+
+    Examples
+    --------
+    >>> import tempfile, matplotlib; matplotlib.use("agg")
+    >>> from sparsedd.experiments import FIGURES
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
+    ...     sorted(path.name for path in Path(out).glob("*.*"))
+    ['figure.png', 'levels.csv']
+    >>> [claim.verdict for claim in claims]
+    ['cannot be told', 'cannot be told', 'cannot be told']
+    """
+    runs = Path(out) / "runs" if runs is None else runs
+    for tasks in figure.stages(runs, seeds, seed=seed, device=device):
+        if executor is None:
+            for task in tasks:
+                task()
+        else:
+            for future in [executor.submit(task) for task in tasks]:
+                future.result()
+    return finish(figure, out, figure.tables(runs, seeds, seed=seed))
+
+
+def finish(figure: Figure, out: PathLike, tables: Tables) -> list[Claim]:
+    """Write the tables and the picture, and judge the claims."""
+    from matplotlib import pyplot
+
+    Path(out).mkdir(parents=True, exist_ok=True)
+    tables.write(out)
+    picture = figure.draw(tables)
+    picture.savefig(Path(out) / "figure.png", dpi=120)
+    pyplot.close(picture)
+    return figure.read(tables)
