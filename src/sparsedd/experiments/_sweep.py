@@ -35,7 +35,7 @@ class Landmark(NamedTuple):
 
     def __str__(self) -> str:
         name = "dense" if self.phase is Phase.LIGHT else f"{self.phase} phase" if self.found else f"no {self.phase} phase"
-        return f"{100 * self.sparsity:.1f} %: {name}"
+        return f"{100 * self.sparsity:.2f} %: {name}"
 
 
 @dataclass(frozen=True)
