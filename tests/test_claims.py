@@ -85,6 +85,19 @@ def test_a_verdict_needs_an_interval_on_one_side(values, bounds, verdict):
     assert effect.verdict == judged("", effect).verdict == verdict
 
 
+def test_seeds_that_agree_on_a_step_know_it_no_better_than_that():
+    exact, stepped = (Effect("", np.ones(3), quantum=quantum) for quantum in (0.0, 1.0))
+    assert exact.interval == pytest.approx((1.0, 1.0), abs=1e-8)
+    half = 4.302653 / 12**0.5 / 3**0.5
+    assert stepped.interval == pytest.approx((1 - half, 1 + half), abs=1e-6)
+    assert Effect("", np.zeros(3), quantum=1.0).verdict == "cannot be told"
+
+
+def test_what_can_not_be_told_is_not():
+    yes = Effect("", np.array([1.0, 1.1, 0.9]))
+    assert judged("", yes, told=False).verdict == "cannot be told"
+
+
 def test_a_claim_needs_all_of_its_effects():
     yes, no, maybe = (Effect("", np.array(v)) for v in ([1.0, 1.1, 0.9], [-1.0, -1.1, -0.9], [1.0, -1.1, 0.9]))
     assert judged("", yes, yes).verdict == "agrees"
@@ -105,8 +118,10 @@ def test_a_claim_needs_all_of_its_effects():
         (curve(dip=0.0), 3, "cannot be told"),
         (curve(gain=0.0) - 0.03 * (np.arange(LEVELS) > 0), 3, "disagrees"),
         (np.full(LEVELS, 0.8), 5, "cannot be told"),
+        (np.linspace(0.8, 0.3, LEVELS), 3, "disagrees"),
+        (np.linspace(0.3, 0.8, LEVELS), 3, "disagrees"),
     ],
-    ids=["there", "two seeds", "no dip", "no gain", "flat"],
+    ids=["there", "two seeds", "no dip", "no gain", "flat", "falling", "rising"],
 )
 def test_a_double_descent_is_found_where_it_is(test, seeds, verdict):
     assert set(verdicts(13, test, seeds)) == {verdict}
@@ -166,6 +181,13 @@ def test_without_noise_there_is_no_dip():
     assert verdicts(31, curve(dip=0.0)) == ["agrees"] * 2
     assert verdicts(31, curve(dip=0.05)) == ["disagrees"] * 2
     assert verdicts(31, curve(dip=0.0), train_accuracy=np.full(LEVELS, 0.2)) == ["cannot be told"] * 2, "it never overfitted"
+
+
+@pytest.mark.parametrize("wobble", [0.0, 0.05])
+def test_a_collapse_is_no_dip_whatever_it_does_at_its_end(wobble):
+    falling = np.where(np.arange(LEVELS) < 9, 0.93, np.linspace(1.43, 0.1, LEVELS))
+    falling[-1] += wobble
+    assert verdicts(31, falling, spread=0.0005, train_accuracy=np.minimum(1.0, falling + 0.05)) == ["agrees"] * 2
 
 
 def test_the_gap_follows():
@@ -245,7 +267,8 @@ def test_a_path_without_a_barrier(shape, verdict):
     [
         ((1, 2, 4, 8), "agrees"),
         ((8, 4, 2, 1), "disagrees"),
-        ((2, 1, 1, 2), "cannot be told"),
+        ((1, 1, 1, 1), "cannot be told"),
+        ((1, 4, 3, 2), "disagrees"),
         ((np.inf, 1, 2, 3), "cannot be told"),
     ],
 )
@@ -257,3 +280,30 @@ def test_sharper_minima(curvatures, verdict):
             lines(found, figure, level, f"direction {k}", alphas, 0.1 + curvature * np.where(alphas, alphas**2, 1e-9))
     (claim,) = figure.read(found)
     assert claim.verdict == verdict
+
+
+def test_without_a_sweet_phase_there_is_nothing_to_train_on_from():
+    flat = np.full(LEVELS, 0.8)
+    figure, found = tables(37, flat, train_accuracy=np.ones(LEVELS))
+    for level in range(LEVELS):
+        epochs(found, figure, level, "sparse", 1, train_accuracy=(0.3, 0.85), test_accuracy=(0.3, 0.9))
+        epochs(found, figure, level, "re-dense × 1", 21, train_accuracy=(0.85, 1.0), test_accuracy=(0.9, 0.7))
+    assert [claim.verdict for claim in figure.read(found)] == ["cannot be told"]
+
+
+def test_a_phase_that_is_empty_has_no_start():
+    assert verdicts(4, np.linspace(0.8, 0.3, LEVELS)) == ["cannot be told"] * 2
+
+
+def test_rows_of_two_runs_under_one_name_are_refused():
+    figure, found = tables(5, curve())
+    found.levels += found.levels[:3]
+    with pytest.raises(ValueError, match=r"level 0 of seed 0 of mnist-.* twice"):
+        figure.read(found)
+
+
+def test_the_place_that_is_said_is_the_one_that_is_measured():
+    figure, found = tables(10, [curve(), curve() - 0.02 * (np.arange(LEVELS) > 0)], train_accuracy=np.ones(LEVELS))
+    _, wins = figure.read(found)
+    assert "at 0.00 % sparsity" not in wins.measured
+    assert wins.verdict == "disagrees"

@@ -151,6 +151,39 @@ def test_what_is_no_figure_ends_with_usage(arguments, capsys):
     assert "usage: sparsedd" in capsys.readouterr().err
 
 
+def test_tables_of_another_figure_change_nothing(tmp_path, capfd):
+    for number in ("5", "14"):
+        assert main(["figure", number, "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path / number)]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "14").glob("*.*")}
+    assert main(["figure", "14", "--from", str(tmp_path / "5"), "--out", str(tmp_path / "14")]) == 1
+    assert "no rows of" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "14").glob("*.*")} == before
+    assert main(["figure", "14", "--from", str(tmp_path / "14")]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "14").glob("*.*")} == before
+
+
+def test_tables_of_the_figure_before_do_not_stay(tmp_path):
+    options = ["--scale", "smoke", "--seeds", "1", "--out", str(tmp_path)]
+    assert main(["figure", "35", *options]) == 0
+    assert (tmp_path / "epochs.csv").exists()
+    assert main(["figure", "5", *options]) == 0
+    assert not (tmp_path / "epochs.csv").exists()
+
+
+@pytest.mark.parametrize("option", ["--seeds 3", "--seed 0", "--scale small", "--device cpu", "--runs x"])
+def test_drawing_tables_takes_no_option_of_computing(tmp_path, capsys, option):
+    assert main(["figure", "5", "--from", str(tmp_path), *option.split()]) == 1
+    assert f"leave out {option.split()[0]}" in capsys.readouterr().err
+
+
+def test_a_table_cut_short_is_refused(tmp_path, capsys):
+    assert main(["figure", "5", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path)]) == 0
+    table = tmp_path / "levels.csv"
+    table.write_text(table.read_text()[:-30])
+    assert main(["figure", "5", "--from", str(tmp_path)]) == 1
+    assert "more or fewer fields" in capsys.readouterr().err
+
+
 def test_tables_that_are_not_there_are_one_line_and_exit_1(tmp_path, capsys):
     assert main(["figure", "5", "--from", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("sparsedd: there is no levels.csv")
@@ -163,7 +196,7 @@ def test_tables_that_are_not_there_are_one_line_and_exit_1(tmp_path, capsys):
     ("options", "name"),
     [
         (["--noise", "pairflip:0.2", "--score", "random"], "digits-lenet_300_100-pairflip20-random-ltr"),
-        (["--noise", "asymmetric:0.4", "--scope", "layer"], "digits-lenet_300_100-asymmetric40-magnitude-ltr"),
+        (["--noise", "asymmetric:0.4", "--scope", "layer"], "digits-lenet_300_100-asymmetric40-magnitude-layer-ltr"),
         (["--noise", "none", "--retraining", "finetuning"], "digits-lenet_300_100-clean-magnitude-finetuning"),
         (["--one-shot", "--score", "gradient"], "digits-lenet_300_100-symmetric40-gradient-oneshot-ltr"),
         (["--reinit"], "digits-lenet_300_100-symmetric40-magnitude-reinit-of-ltr"),

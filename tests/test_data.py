@@ -137,8 +137,26 @@ def test_arrays_of_another_shape_and_pickles_are_refused(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"cifar10.npz must hold uint8 images \(n, 32, 32, 3\)"):
         data.cifar10()
     write_npz(tmp_path / "cifar10.npz", 10, x_train=np.array([print], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="without pickles"):
         data.cifar10()
+
+
+def test_arrays_that_are_not_whole_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    path = tmp_path / "cifar10.npz"
+    np.savez(path, x_train=np.zeros(3))
+    with pytest.raises(ValueError, match="must hold the arrays x_train, y_train"):
+        data.cifar10()
+    write_npz(path, 10)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="must hold the arrays"):
+        data.cifar10()
+
+
+@pytest.mark.parametrize("wrong", [{"shape": (0, 1, 1)}, {"shape": (3, 3)}, {"train": -5}, {"test": 0}, {"num_classes": 0}])
+def test_blobs_of_no_shape_are_refused(wrong):
+    with pytest.raises(ValueError, match="got"):
+        data.blobs(**wrong)
 
 
 # ---------------------------------------------------------------- Tiny ImageNet
@@ -217,6 +235,38 @@ def test_an_archive_with_something_missing_is_refused_and_nothing_is_left(tmp_pa
     with pytest.raises(ValueError, match=message):
         data.arrange_tiny_imagenet(path, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_class_names_that_lead_out_of_the_folder_are_refused(tmp_path):
+    path = official(tmp_path / "official")
+    (path / "wnids.txt").write_text("../../evil\n")
+    (path / "val/val_annotations.txt").write_text("".join(f"val_{k}.JPEG\t../../evil\t0\t0\t1\t1\n" for k in range(4)))
+    with pytest.raises(ValueError, match=r"wnids\.txt must hold the names of classes"):
+        data.arrange_tiny_imagenet(path, tmp_path / "a" / "b")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_class_without_images_to_validate_is_missed(tmp_path):
+    path = official(tmp_path / "official", ["val/images/val_1.JPEG", "val/images/val_3.JPEG"])
+    (path / "val/val_annotations.txt").write_text("".join(f"val_{k}.JPEG\t{WNIDS[0]}\t0\t0\t1\t1\n" for k in (0, 2)))
+    with pytest.raises(ValueError, match=f"no images for val/{WNIDS[1]}"):
+        data.arrange_tiny_imagenet(path, tmp_path / "out")
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path):
+    path = official(tmp_path / "official")
+    (tmp_path / "out" / "tiny-imagenet-200").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="is there already and is not arranged"):
+        data.arrange_tiny_imagenet(path, tmp_path / "out")
+
+
+def test_other_classes_to_validate_than_to_train_are_refused(monkeypatch, tmp_path):
+    pytest.importorskip("torchvision")
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    root = data.arrange_tiny_imagenet(official(tmp_path / "official"), tmp_path)
+    (root / "val" / WNIDS[0]).rename(root / "val" / "n00000009")
+    with pytest.raises(ValueError, match="must have the same classes"):
+        data.tiny_imagenet()
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
@@ -381,8 +431,9 @@ def test_random_crops_are_taken_of_the_whole_images():
     assert inputs.shape == (6, 3, 8, 8)
     for k, image in enumerate(inputs):
         assert torch.allclose(image, torch.tensor((k / 255 - 0.5) / 0.25), atol=1e-6)
-    plain, _ = Batches(source).sample(torch.arange(6), 0)
-    assert torch.equal(plain, small.train.tensors[0])
+    for augmentation in ((), (Flip(),), (Shift(1),)):
+        assert Batches(source, augmentation=augmentation).sample(torch.arange(6), 0)[0].shape == (6, 3, 8, 8)
+    assert torch.equal(Batches(source).sample(torch.arange(6), 0)[0], small.train.tensors[0])
 
 
 @pytest.mark.parametrize(
@@ -391,6 +442,7 @@ def test_random_crops_are_taken_of_the_whole_images():
         ({"size": 0}, ValueError),
         ({"seed": -1}, ValueError),
         ({"targets": torch.zeros(3, dtype=torch.int64)}, ValueError),
+        ({"targets": [0] * 50}, TypeError),
         ({"augmentation": (Flip,)}, TypeError),
         ({"augmentation": ("flip",)}, TypeError),
     ],

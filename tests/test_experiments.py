@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from multiprocessing import get_context
@@ -133,7 +133,7 @@ def test_levels_are_exact_nested_and_measured_as_they_say(tmp_path):
     store = Store(tmp_path, TINY)
     masks = [store.mask(k) for k in range(TINY.levels)]
     source = data.blobs()
-    labels = noise.Symmetric(0.4)(source.train.tensors[1], 10, TINY.seed)[:60]
+    labels = noise.Symmetric(0.4)(source.train.tensors[1][:60], 10, TINY.seed)
     flipped = labels != source.train.tensors[1][:60]
     for k, (level, mask) in enumerate(zip(levels, masks, strict=True)):
         assert (level.level, level.remaining, level.sparsity) == (k, mask.remaining, mask.sparsity)
@@ -334,13 +334,118 @@ def test_a_torn_last_line_is_found_and_named(tmp_path):
         list(run(TINY, tmp_path))
 
 
-def test_two_runs_of_one_experiment_keep_out_of_each_others_way(tmp_path, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    first = run(TINY, tmp_path)
-    next(first)
-    with pytest.raises(RuntimeError, match="is being run by another process"):
-        next(iter(list(run(TINY, tmp_path))))
-    assert len(list(first)) == TINY.levels - 1
+def test_two_runs_side_by_side_compute_each_level_once(tmp_path, monkeypatch):
+    computed = []
+    original = _problem.Problem.level
+    monkeypatch.setattr(_problem.Problem, "level", lambda self, k, *rest: computed.append(k) or original(self, k, *rest))
+    first, second = run(TINY, tmp_path), run(TINY, tmp_path)
+    for _ in range(TINY.levels):
+        assert next(first) == next(second)
+    assert computed == [0, 1, 2, 3]
+
+
+def test_two_processes_share_a_run(tmp_path):
+    whole = results(run(TINY, tmp_path / "whole"))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(experiments.work, [TINY, TINY.reinitialized()], tmp_path / "shared") for _ in range(2)]
+        for future in futures:
+            assert results(future.result()[TINY]) == whole
+    assert len(Store(tmp_path / "shared", TINY.reinitialized()).levels()) == TINY.levels
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_executor_of_threads_leaves_the_threads_as_they_were(tmp_path, count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            run_all([replace(TINY, seed=seed, levels=2) for seed in range(4)], tmp_path, pool)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_first_images_have_the_exact_number_of_wrong_labels():
+    for seed in range(3):
+        problem = _problem.Problem(replace(TINY, noise=noise.Symmetric(0.4, "other"), seed=seed), "cpu")
+        assert int(problem.flipped.sum()) == 24
+
+
+def test_images_of_another_size_than_those_tested_are_refused():
+    with pytest.raises(ValueError, match=r"images of \(1, 4, 4\), as tested on, got \(1, 2, 2\)"):
+        _problem.Problem(replace(TINY, augmentation=(data.RandomResizedCrop(2),)), "cpu")
+
+
+@pytest.mark.parametrize("name", ["lenet-mnist", "resnet18-cifar10"])
+def test_only_the_original_is_scaled(name):
+    original = PRESETS[name]
+    for scale in ("smoke", "small", "paper"):
+        assert original.scaled(scale).scaled(scale) == original.scaled(scale)
+    for scale, other in (("small", "paper"), ("small", "smoke"), ("smoke", "paper"), ("smoke", "small")):
+        with pytest.raises(ValueError, match=f"the {scale} form of an experiment.*got scale='{other}'"):
+            original.scaled(scale).scaled(other)
+
+
+def test_a_name_says_what_is_not_as_usual():
+    names = [
+        Experiment(**changed).name
+        for changed in (
+            {},
+            {"pruner": Pruner(scope="layer")},
+            {"pruner": Pruner(fraction=0.36)},
+            {"noise": noise.Asymmetric(0.2, "cifar100")},
+            {"noise": noise.Asymmetric(0.2, "cifar100-index")},
+            {"noise": noise.Asymmetric(0.2, {1: 2})},
+            {"one_shot": True},
+        )
+    ]
+    assert len(set(names)) == len(names)
+    assert names[1] == "mnist-lenet_300_100-symmetric20-magnitude-layer-ltr"
+
+
+def test_equal_rates_give_equal_keys():
+    assert Experiment(noise=noise.Symmetric(1)).key == Experiment(noise=noise.Symmetric(1.0)).key
+    assert Experiment(pruner=Pruner(fraction=0)).key == Experiment(pruner=Pruner(fraction=0.0)).key
+
+
+def test_a_store_in_a_folder_of_another_name_is_refused(tmp_path, monkeypatch):
+    next(run(TINY, tmp_path))
+    folder = Store(tmp_path, TINY).path
+    monkeypatch.chdir(folder)
+    assert len(Store.open(".").levels()) == 1
+    folder.parent.rename(tmp_path / "renamed")
+    with pytest.raises(ValueError, match="is not where its experiment belongs"):
+        Store.open(tmp_path / "renamed" / folder.name)
+
+
+def test_what_a_store_does_not_hold_is_said(tmp_path):
+    next(run(TINY, tmp_path))
+    store = Store(tmp_path, TINY)
+    for call in (store.weights, store.mask, store.digest):
+        with pytest.raises(ValueError, match="has 1 levels, and no level 9"):
+            call(9)
+    with pytest.raises(TypeError, match="experiment must be an Experiment, got 'x'"):
+        next(run("x", tmp_path))
+
+
+@pytest.mark.parametrize("change", ["missing", "of another seed"])
+def test_another_rewind_point_is_not_taken(tmp_path, change):
+    next(run(TINY, tmp_path))
+    start = Store(tmp_path, TINY).path / "start.safetensors"
+    start.unlink()
+    if change != "missing":
+        other = replace(TINY, seed=1)
+        next(run(other, tmp_path))
+        start.write_bytes((Store(tmp_path, other).path / start.name).read_bytes())
+    with pytest.raises(ValueError, match=r"start\.safetensors is missing, damaged or altered: remove line 1"):
+        list(run(TINY, tmp_path))
+
+
+def test_lines_removed_as_told_without_the_last_newline_are_no_harm(tmp_path):
+    whole = results(run(TINY, tmp_path))
+    path = Store(tmp_path, TINY).path / "levels.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:2]))
+    assert results(run(TINY, tmp_path)) == whole
 
 
 def test_a_second_run_goes_on_from_what_the_first_has_stored_meanwhile(tmp_path):

@@ -112,6 +112,8 @@ def test_losses_along_directions_are_averaged_on_a_log_scale():
 def test_curves_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"b must have shape \(seeds, 5\)"):
         plotting.against_sparsity(S, {"a": TEST, "b": TEST[:, :3]}, ylabel="")
+    with pytest.raises(ValueError, match="dashed must have labels of curves, got 'b'"):
+        plotting.against_epoch({"a": ([1, 2], [1, 2])}, dashed={"b": ([1, 2], [1, 2])})
     with pytest.raises(ValueError, match="test must have shape"):
         plotting.against_epoch({"test": ([1, 2], [1, 2, 3])})
     with pytest.raises(ValueError, match="train loss must have shape"):

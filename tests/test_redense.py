@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import no_global_draws
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sparsedd import Mask, metrics
@@ -19,7 +20,7 @@ from sparsedd.experiments import (
     run,
 )
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import in_order
+from sparsedd.experiments._train import in_order, sgd
 
 LENET = replace(Experiment().scaled("smoke"), train_size=100, batch_size=40, milestones=(1,))
 MOMENTUM = replace(LENET, momentum=0.9, weight_decay=1e-3)
@@ -117,6 +118,26 @@ def test_a_result_of_another_net_is_made_anew(tmp_path):
     (here.path / strange.name).write_bytes(strange.read_bytes())
     record = redense(replace(LENET, seed=5), 2, tmp_path / "b")
     assert record.sparse == here.levels()[2].epochs
+
+
+def test_the_momentum_is_put_where_the_parameters_are():
+    model = nn.Linear(3, 2, device="meta")
+    optimizer = sgd(model, MOMENTUM, {"weight": torch.ones(2, 3), "bias": torch.ones(2)})
+    assert all(optimizer.state[p]["momentum_buffer"].device == p.device for p in model.parameters())
+
+
+def test_a_factor_that_is_nearly_another_is_another(tmp_path):
+    factors = [redense(LENET, 1, tmp_path, factor).factor for factor in (0.123456, 0.1234561)]
+    assert factors == [0.123456, 0.1234561]
+
+
+def test_weights_of_another_level_are_refused(tmp_path):
+    for level in (1, 2):
+        redense(LENET, level, tmp_path)
+    folder = Store(tmp_path, LENET).path
+    (folder / "01.redense-1.safetensors").write_bytes((folder / "02.redense-1.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="made of another net"):
+        redense_weights(LENET, 1, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,10 @@ def test_one_shot_levels_are_pruned_from_the_dense_net_at_once(tmp_path, score, 
     dense = store.mask(0)
     for k in (1, 2, 3):
         assert levels[k].remaining == int(0.8**k * dense.size + 1e-9)
-        expected = score_of(experiment, store.weights(0), dense, k)
+        expected = score_of(experiment, store.weights(0), dense, 1)
         kept, gone = (torch.cat([expected[n][store.mask(k)[n] == keep] for n in dense]) for keep in (True, False))
         assert gone.max() <= kept.min()
+        assert store.mask(k) <= store.mask(k - 1)
     assert "-oneshot-" in experiment.name
 
 

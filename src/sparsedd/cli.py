@@ -14,16 +14,21 @@ from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, T
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._pool import cores, watched, workers
 from sparsedd.experiments._reproduce import finish
+from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level, summary
 from sparsedd.experiments._sweep import Sweep
-
-SCALES = ("smoke", "small", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains."""
     options = _parser().parse_args(arguments)
     try:
+        given = {name for name, value in vars(options).items() if value is not None}
+        if getattr(options, "source", None) and (extra := given & {"scale", "seeds", "seed", "runs", "device", "processes"}):
+            raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in sorted(extra))}.")
+        for name, default in (("scale", "small"), ("seed", 0), ("device", "cpu")):
+            if getattr(options, name, default) is None:
+                setattr(options, name, default)
         options.command(options)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
@@ -40,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")
-    demo.set_defaults(command=_run, preset="lenet-digits", scale="small")
+    unchanged = {"noise": None, "score": None, "scope": None, "retraining": None, "one_shot": False, "reinit": False}
+    demo.set_defaults(command=_run, preset="lenet-digits", scale="small", **unchanged)
     _add_run_options(demo, seeds=4, out=Path("demo"))
 
     run = commands.add_parser("run", help="a row of the paper's table of experiments, as it is or changed")
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     figure = commands.add_parser("figure", help="a figure of the paper, and what it says of the paper's claims")
     figure.set_defaults(command=_figure)
     figure.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
-    figure.add_argument("--scale", choices=SCALES, default="small", help="default: small")
+    figure.add_argument("--scale", choices=SCALES, help="default: small")
     figure.add_argument("--from", dest="source", type=Path, metavar="DIR", help="draw the tables in a folder, compute nothing")
     figure.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     _add_run_options(figure, seeds=None, out=None)
@@ -83,11 +89,11 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
-    parser.add_argument("--seed", type=_whole(0), default=0, metavar="S", help="the first of them (default: 0)")
+    parser.add_argument("--seed", type=_whole(0), metavar="S", help="the first of them (default: 0)")
     parser.add_argument(
         "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU"
     )
-    parser.add_argument("--device", default="cpu", help="default: cpu")
+    parser.add_argument("--device", help="default: cpu")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -113,8 +119,6 @@ def _run(options: argparse.Namespace) -> None:
 
 def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
     """A preset with what the options change of it."""
-    if options.preset == "lenet-digits" and not hasattr(options, "noise"):  # the demo
-        return preset
     if options.noise is not None:
         kind, rate = options.noise
         preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
@@ -144,7 +148,7 @@ def _figure(options: argparse.Namespace) -> None:
             print(f"{figure.number:2d}  {figure.caption}")
         return
     _drawable()
-    figure, out = FIGURES[options.number], options.out or Path("figures") / options.number
+    figure, out = FIGURES[options.number], options.out or options.source or Path("figures") / options.number
     if options.source:
         tables = Tables.read(options.source)
         figure = figure.scaled(tables.scale)
@@ -154,7 +158,7 @@ def _figure(options: argparse.Namespace) -> None:
         _compute(figure, runs, options)
         tables = figure.tables(runs, options.seeds, seed=options.seed)
     print(f"Figure {figure.number}, {figure.scale} scale. {figure.caption}.")
-    for claim in finish(figure, out, tables):
+    for claim in finish(figure, out, tables, write=out != options.source):
         print(f"- {claim}")
     print(out / "figure.png")
 
@@ -259,7 +263,10 @@ def _noise(text: str) -> tuple[str, float]:
     kind, _, rate = text.partition(":")
     if kind not in ("symmetric", "asymmetric", "pairflip", "none") or (kind == "none") != (not rate):
         raise argparse.ArgumentTypeError(f"must be none, or symmetric, asymmetric or pairflip with a rate, got {text!r}")
-    return kind, float(rate or 0)
+    try:
+        return kind, float(rate or 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"the rate must be a number, got {text!r}") from None
 
 
 if __name__ == "__main__":

@@ -148,6 +148,9 @@ def against_epoch(
     """
     ax = _new(ax)
     colors, n = dict(zip(curves, cycle(CURVES), strict=False)), 0
+    for label in dashed or {}:
+        if label not in colors:
+            raise ValueError(f"dashed must have labels of curves, got {label!r}: there are {', '.join(map(repr, curves))}.")
     for style, drawn in (("-", curves), ("--", dashed or {})):
         for label, (epochs, values) in drawn.items():
             x = np.asarray(epochs, dtype=np.float64)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsedd import _checks, _random
-from sparsedd.data._augmentation import Augmentation
+from sparsedd.data._augmentation import Augmentation, RandomResizedCrop
 from sparsedd.data._data import Data
 
 
@@ -25,8 +25,9 @@ class Batches:
     size
         Samples a batch.
     augmentation
-        Such as ``(Flip(), Shift(4))``, applied in this order: :class:`Flip`, :class:`Shift`, :class:`RandomResizedCrop`, or
-        any callable ``(inputs (b, c, h, w), draws (b, 4) from U[0, 1), fill (c, 1, 1)) -> inputs``.
+        Such as ``(Flip(), Shift(4))``, applied in this order: :class:`Flip`, :class:`Shift`, :class:`RandomResizedCrop` (of
+        the whole images, where the data set keeps them), or any callable
+        ``(inputs (b, c, h, w), draws (b, 4) from U[0, 1), fill (c, 1, 1)) -> inputs``.
     seed
         Of order and draws.
 
@@ -49,6 +50,8 @@ class Batches:
     ) -> None:
         self.size, self.seed = _checks.whole("size", size, least=1), _checks.whole("seed", seed)
         inputs, own = source.train.tensors
+        if targets is not None and not isinstance(targets, Tensor):
+            raise TypeError(f"targets must be a tensor, got {type(targets).__name__}.")
         targets = own if targets is None else targets.to(own.device)
         if targets.shape != own.shape:
             raise ValueError(f"targets must have shape {tuple(own.shape)}, got {tuple(targets.shape)}.")
@@ -57,7 +60,8 @@ class Batches:
                 raise TypeError(f"augmentation must hold callables such as Flip() or Shift(4), got {transform!r}.")
         self.source, self.targets, self.augmentation = source, targets, tuple(augmentation)
         self._fill = -source.mean / source.std
-        self._inputs = source.uncropped if source.uncropped is not None and self.augmentation else inputs
+        crops = any(isinstance(transform, RandomResizedCrop) for transform in self.augmentation)
+        self._inputs = source.uncropped if source.uncropped is not None and crops else inputs
 
     def __len__(self) -> int:
         """Batches, and so steps, an epoch."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from sparsedd import _random
+from sparsedd import _checks, _random
 from sparsedd.data._data import Data, normalized
 
 
@@ -25,6 +25,10 @@ def blobs(
     >>> blobs(train=100, test=50)
     Data(100 training and 50 test samples of 1×4×4, 10 classes)
     """
+    if not isinstance(shape, tuple | list) or len(shape) != 3:
+        raise ValueError(f"shape must be (channels, height, width), got {shape!r}.")
+    for name, value in (("num_classes", num_classes), ("train", train), ("test", test), *(("shape", size) for size in shape)):
+        _checks.whole(name, value, least=1)
     n, size = train + test, shape[0] * shape[1] * shape[2]
     centres = torch.from_numpy(_random.normal(("blobs centres", seed), num_classes * size)).reshape(num_classes, size)
     labels = torch.arange(n) % num_classes

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100."""
 
+import zipfile
 from typing import Literal
 
 import numpy as np
@@ -44,8 +45,12 @@ def cifar100(*, normalization: Literal["dataset", "imagenet"] = "dataset") -> Da
 def _cifar(name: str, num_classes: int, normalization: str) -> Data:
     path = folder() / f"{name.lower()}.npz"
     if path.exists():
-        with np.load(path, allow_pickle=False) as arrays:
-            x, y, test_x, test_y = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                x, y, test_x, test_y = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+        except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            wanted = "the arrays x_train, y_train, x_test and y_test, without pickles"
+            raise ValueError(f"{path} must hold {wanted}: {error}.") from error
     else:
         train, test = (read(name, train=train) for train in (True, False))
         x, y, test_x, test_y = train.data, np.asarray(train.targets), test.data, np.asarray(test.targets)

@@ -51,7 +51,10 @@ def tiny_imagenet(*, normalization: Literal["dataset", "imagenet"] = "dataset") 
             f"{NAME}.zip from its authors and run: sparsedd data tiny-imagenet PATH_OF_THE_ZIP. SPARSEDD_DATA names another "
             "folder; sparsedd.data.digits() needs no files."
         )
-    (train, labels), (test, test_labels) = (_decoded(reader(root / part, transform=np.asarray)) for part in ("train", "val"))
+    folders = [reader(root / part, transform=np.asarray) for part in ("train", "val")]
+    if folders[0].classes != folders[1].classes:
+        raise ValueError(f"{root}/train and {root}/val must have the same classes: arrange the official archive again.")
+    (train, labels), (test, test_labels) = map(_decoded, folders)
     mean, std = moments(train, normalization, unit=1 / 255)
     return Data(
         TensorDataset(scaled(_middle(train), mean, std), labels),
@@ -90,7 +93,7 @@ def arrange_tiny_imagenet(path: str | os.PathLike[str], out: str | os.PathLike[s
         return target
     if not path.exists():
         raise FileNotFoundError(f"there is nothing at {path}: pass {NAME}.zip or the folder that it was unpacked to.")
-    if target.exists() and not path.is_dir():
+    if target.exists() and target.resolve() != path.resolve():
         raise FileExistsError(f"{target} is there already and is not arranged: move it away, or pass it as the path.")
     partial = target.with_name(f"{NAME}.sparsedd-tmp")
     shutil.rmtree(partial, ignore_errors=True)
@@ -118,6 +121,8 @@ def _arrange(names: Any, read: Callable[[str], bytes], out: Path) -> None:
         if wanted not in names:
             raise ValueError(f"the archive has no {wanted}: is it the official {NAME}?")
     classes = set(read("wnids.txt").decode().split())
+    if not classes or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in classes):
+        raise ValueError(f"wnids.txt must hold the names of classes such as n01443537: is this the official {NAME}?")
     lines = [line.split() for line in read("val/val_annotations.txt").decode().splitlines()]
     of = {line[0]: line[1] for line in lines if len(line) > 1}
     seen: set[str] = set()
@@ -133,6 +138,7 @@ def _arrange(names: Any, read: Callable[[str], bytes], out: Path) -> None:
         place.write_bytes(read(name))
         seen.add(f"{place.parent.parent.name}/{wnid}" if match[1] else match[2])
     missing = sorted(({f"train/{wnid}" for wnid in classes} | set(of)) - seen)
+    missing += sorted(f"val/{wnid}" for wnid in classes - set(of.values()))
     if missing:
         raise ValueError(f"the archive has no images for {', '.join(missing[:5])}{' and more' * (len(missing) > 5)}.")
 

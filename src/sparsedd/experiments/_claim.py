@@ -56,6 +56,8 @@ class Effect:
         The bound: that the number is above (by default above zero), or that it is below.
     limit
         The largest size that it can have.
+    quantum
+        The step between the values that it can take: seeds that agree on one know it no better than that.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Effect:
     above: float = 0.0
     below: float | None = None
     limit: float = np.inf
+    quantum: float = 0.0
 
     @property
     def interval(self) -> Interval:
@@ -73,7 +76,8 @@ class Effect:
             return Interval(np.nan, np.nan)
         from scipy.stats import t
 
-        mean, error = self.values.mean(), self.values.std(ddof=1) / n**0.5
+        std = max(self.values.std(ddof=1), self.quantum / 12**0.5, 1e-9)  # at least that of rounding
+        mean, error = self.values.mean(), std / n**0.5
         half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
         return Interval(*(float(np.clip(end, -self.limit, self.limit)) for end in (mean - half, mean + half)))
 
@@ -94,10 +98,13 @@ class Effect:
         return f"{self.text}: {mean}{self.unit} ({spread}{bound})"
 
 
-def judged(claim: str, *effects: Effect, given: Effect | None = None) -> Claim:
-    """The verdict on a claim about all of the effects; where what must be ``given`` is not sure, it can't be told."""
+def judged(claim: str, *effects: Effect, given: Effect | None = None, told: bool = True) -> Claim:
+    """The verdict on a claim about all of the effects.
+
+    It can't be told where what must be ``given`` is not sure, or where ``told`` is false: the sweep has no such phase.
+    """
     verdicts = {effect.verdict for effect in effects}
     verdict: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot be told"
-    if given is not None and given.verdict != "agrees":
+    if not told or (given is not None and given.verdict != "agrees"):
         verdict = "cannot be told"
     return Claim(claim, "; ".join(map(str, (*effects, *([given] if given else ())))), verdict)

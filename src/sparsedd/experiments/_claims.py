@@ -1,7 +1,8 @@
 """The paper's claims: what it says with each kind of figure, measured on the tables.
 
-Where an effect is measured at a level that was chosen for being extreme, the level is chosen without the seed that is
-measured, so that the interval counts the choice.
+Where an effect of a sweep is measured at a level that was chosen for being extreme, the level is chosen without the seed that
+is measured, so that the interval counts the choice. What is trained on from a landmark exists at that one level only, which
+all seeds have chosen together; it is judged only where :mod:`sparsedd.phases` finds the phase.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from sparsedd import landscape, phases
 from sparsedd.experiments._claim import Claim, Effect, judged
 from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._reading import Reading, redense_name
-from sparsedd.experiments._sweep import Array, Sweep
+from sparsedd.experiments._sweep import Array, Sweep, dip_and_peak
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
 LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density
@@ -35,11 +36,7 @@ def _others(curves: Array) -> Iterator[Array]:
 
 def _places(sweep: Sweep, column: str = "test_accuracy") -> tuple[Array, Array]:
     """For each seed, the levels of the dip and the peak of the others' mean curve."""
-    found = []
-    for mean in _others(sweep[column]):
-        dd = phases.double_descent(sweep.sparsity, mean, resamples=1)
-        found.append([int(np.abs(sweep.sparsity - s).argmin()) for s in (dd.dip_sparsity, dd.peak_sparsity)])
-    dips, peaks = np.array(found).T
+    dips, peaks = np.array([dip_and_peak(mean) for mean in _others(sweep[column])]).T
     return dips, peaks
 
 
@@ -60,13 +57,31 @@ def _where(sweep: Sweep) -> tuple[str, str]:
 
 
 def _starts(sweep: Sweep) -> tuple[Array, Array]:
-    """For each seed, the log densities at which its Critical and its Sweet phase begin; nan where they don't."""
+    """For each seed, the log densities at which its Critical and its Sweet phase begin; nan where it has not both."""
     found = []
     for train, test in zip(sweep["train_accuracy"], sweep["test_accuracy"], strict=True):
-        critical, sweet, _ = phases.phases(sweep.sparsity, train, test).boundaries
-        found.append([np.log1p(-s) if s < 1 else np.nan for s in (critical, sweet)])
-    critical_starts, sweet_starts = np.array(found).T
-    return critical_starts, sweet_starts
+        seen = phases.phases(sweep.sparsity, train, test)
+        missing = seen.landmarks().critical is None or seen.landmarks().sweet is None
+        found.append([np.nan if missing or s >= 1 else np.log1p(-s) for s in seen.boundaries[:2]])
+    critical, sweet = np.array(found).T
+    return critical, sweet
+
+
+def _regained(sweep: Sweep) -> Array:
+    """For each seed, how far test accuracy falls and then rises again before the net collapses.
+
+    min(t_0 - t_i, t_j - t_i), at the levels i < j at which that is largest in the others' mean: a net that only falls has no
+    dip, however far.
+    """
+    found = []
+    others = zip(_others(sweep["train_accuracy"]), _others(sweep["test_accuracy"]), strict=True)
+    for own, (train, test) in zip(sweep["test_accuracy"], others, strict=True):
+        collapse = phases.phases(sweep.sparsity, train, test).boundaries[2]
+        alive = range(1, int((sweep.sparsity < collapse).sum()))
+        pairs = [(i, j) for j in alive for i in range(1, j)]
+        i, j = max(pairs, key=lambda pair: min(test[0] - test[pair[0]], test[pair[1]] - test[pair[0]]), default=(0, 0))
+        found.append(min(own[0] - own[i], own[j] - own[i]))
+    return np.array(found)
 
 
 # ---------------------------------------------------------------- the claims, by what a figure shows
@@ -102,10 +117,9 @@ def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 4: without label noise there is no dip to be seen."""
     for panel in panels:
         sweep = reading.sweep(panel.sweeps[0])
-        dip = _dip(sweep)
         yield judged(
-            f"{panel.title}: without label noise test accuracy does not fall by a point before it rises",
-            Effect("fall", dip, below=POINT),
+            f"{panel.title}: without label noise test accuracy does not fall by a point and rise again",
+            Effect("what it falls and regains", _regained(sweep), below=POINT),
             given=Effect("training accuracy of the dense net, which must overfit", sweep["train_accuracy"][:, 0], above=0.9),
         )
 
@@ -117,9 +131,13 @@ def noise_shifts(panels: Panels, reading: Reading) -> Iterator[Claim]:
         (critical, sweet), (critical_more, sweet_more) = map(_starts, pair)
         yield judged(
             f"from {less.title} to {more.title} the Critical phase moves to lower and the Sweet phase to higher sparsity",
-            Effect("shift of the Critical phase to lower sparsity", (critical_more - critical) / LEVEL, " levels of 20 %"),
-            Effect("shift of the Sweet phase to higher sparsity", (sweet - sweet_more) / LEVEL, " levels of 20 %"),
+            _shift("shift of the Critical phase to lower sparsity", critical_more - critical),
+            _shift("shift of the Sweet phase to higher sparsity", sweet - sweet_more),
         )
+
+
+def _shift(text: str, log_density: Array) -> Effect:
+    return Effect(text, log_density / LEVEL, " levels of 20 %", quantum=1.0)
 
 
 def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
@@ -143,16 +161,21 @@ def reinitialized_tickets(panels: Panels, reading: Reading) -> Iterator[Claim]:
         (critical, sweet), (critical_other, sweet_other) = _starts(ticket), _starts(other)
         yield judged(
             f"{panel.title}: with new initial weights the Critical and the Sweet phase move to lower sparsity",
-            Effect("shift of the Critical phase to lower sparsity", (critical_other - critical) / LEVEL, " levels of 20 %"),
-            Effect("shift of the Sweet phase to lower sparsity", (sweet_other - sweet) / LEVEL, " levels of 20 %"),
+            _shift("shift of the Critical phase to lower sparsity", critical_other - critical),
+            _shift("shift of the Sweet phase to lower sparsity", sweet_other - sweet),
         )
         ahead = other["test_accuracy"] - ticket["test_accuracy"]
-        best = np.array([mean[1:].argmax() + 1 if len(mean) > 1 else 0 for mean in _others(ahead)])
-        where = f"{100 * ticket.sparsity[int(ahead.mean(axis=0).argmax())]:.2f} %"
+        best = np.array([_best_level(mean) for mean in _others(ahead)])
+        where = f"{100 * ticket.sparsity[_best_level(ahead.mean(axis=0))]:.2f} %"
         yield judged(
             f"{panel.title}: new initial weights sometimes beat the lottery ticket",
             Effect(f"advantage over the ticket at {where} sparsity, where it is largest", _at(ahead, best)),
         )
+
+
+def _best_level(curve: Array) -> int:
+    """Where a curve is highest, but for the dense net."""
+    return int(curve[1:].argmax()) + 1 if len(curve) > 1 else 0
 
 
 def best_dips_less(panels: Panels, reading: Reading) -> Iterator[Claim]:
@@ -206,7 +229,7 @@ def distance_follows(panels: Panels, reading: Reading) -> Iterator[Claim]:
         apart = np.abs(test[:, : peak + 1].argmin(axis=1) - distance[:, : peak + 1].argmax(axis=1)).astype(np.float64)
         yield judged(
             f"{panel.title}: the learning distance is longest within a level of the dip of test accuracy",
-            Effect("levels from one to the other", apart, "", below=1.5),
+            Effect("levels from one to the other", apart, "", below=1.5, quantum=1.0),
         )
 
 
@@ -215,15 +238,16 @@ def overfits_again(panels: Panels, reading: Reading) -> Iterator[Claim]:
     for panel in panels:
         if panel.at != 2:
             continue
-        experiment, level = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at).level
+        experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at)
         sparse, dense = (
-            {name: values[:, -1] for name, values in reading.curves(experiment, level, training)[1].items()}
+            {name: values[:, -1] for name, values in reading.curves(experiment, mark.level, training)[1].items()}
             for training in ("sparse", redense_name(panel.factor))
         )
         yield judged(
             f"{panel.title}: trained on without its mask, the net fits its training labels better and the test images worse",
             Effect("rise of training accuracy", dense["train_accuracy"] - sparse["train_accuracy"]),
             Effect("fall of test accuracy", sparse["test_accuracy"] - dense["test_accuracy"]),
+            told=mark.found,
         )
 
 
@@ -240,6 +264,7 @@ def monotone_path(panels: Panels, reading: Reading) -> Iterator[Claim]:
             f"{panel.title}, {100 * mark.sparsity:.2f} %: training loss falls monotonically on the line to the re-dense net",
             Effect("fall", fall, ""),
             Effect("largest rise on the way, as a share of the fall", rise, "", below=POINT),
+            told=mark.found,
         )
 
 
@@ -247,26 +272,31 @@ def sharper(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Fig. 8: the sparser the net was, the sharper the minimum of its re-dense net."""
     for panel in panels:
         marks = reading.sweep(panel.sweeps[0]).landmarks
-        by_mark = []
+        sharpness = []
         for mark in marks:
             alpha, loss = reading.directions(panel.sweeps[0], mark.level)
-            finite = np.isfinite(loss).all()
-            by_mark.append([landscape.sharpness(alpha, seed) if finite else np.nan for seed in loss])
-        sharpness = np.array(by_mark)
-        ranks = np.array([_rank_correlation([mark.sparsity for mark in marks], seed) for seed in sharpness.T])
-        means = zip(marks, sharpness.mean(axis=1), strict=True)
-        values = ", ".join(f"{mean:.3g} at {100 * mark.sparsity:.2f} %" for mark, mean in means)
+            finite = np.isfinite(loss).all() and (loss > 0).all()
+            sharpness.append([landscape.sharpness(alpha, seed) if finite else np.nan for seed in loss])
         yield judged(
             f"{panel.title}: the sparser the net was, the sharper the minimum that re-dense training finds",
-            Effect(f"rank correlation of sharpness ({values}) with sparsity", ranks, "", limit=1.0),
+            *(
+                Effect(
+                    f"factor from {100 * before.sparsity:.2f} % ({np.mean(a):.3g}) to {100 * after.sparsity:.2f} % "
+                    f"({np.mean(b):.3g}) sparsity, less one",
+                    np.array(b) / np.array(a) - 1,
+                    "",
+                )
+                for (before, a), (after, b) in pairwise(zip(marks, sharpness, strict=True))
+            ),
+            told=all(mark.found for mark in marks),
         )
 
 
 def _rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's, nan where there is none."""
+    """Spearman's, nan where there is none, or too few numbers to tell."""
     from scipy.stats import spearmanr
 
     a, b = np.asarray(x), np.asarray(y)
-    if len(a) < 3 or not np.isfinite([a, b]).all() or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 5 or not np.isfinite([a, b]).all() or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)

@@ -153,8 +153,13 @@ class Experiment:
         method = _method_name(self.retraining)
         if self.tickets_of is not None:
             method = f"{'reinit' if self.retraining == REINIT else method}-of-{_method_name(self.tickets_of)}"
-        parts = (self.dataset, self.model, noise, self.pruner.score, *(("oneshot",) if self.one_shot else ()), method)
-        return "-".join(map(str, parts))
+        pruner = self.pruner
+        how = [
+            *(["layer"] if pruner.scope == "layer" else []),
+            *([f"f{100 * float(pruner.fraction):g}"] if float(pruner.fraction) != 0.2 else []),
+            *(["oneshot"] if self.one_shot else []),
+        ]
+        return "-".join(map(str, (self.dataset, self.model, noise, pruner.score, *how, method)))
 
     @property
     def key(self) -> str:
@@ -216,7 +221,8 @@ class Experiment:
 
         ``"paper"`` is the exact protocol. ``"small"`` shows the same with fewer images and epochs, for two CPU cores (MNIST)
         or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"smoke"`` takes seconds
-        and needs no data files: the digits or blobs, a narrow net, two epochs and three levels.
+        and needs no data files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller
+        can't be scaled again.
 
         >>> Experiment().scaled("smoke").dataset
         'digits'
@@ -232,13 +238,17 @@ def _method_name(retraining: Retraining) -> str:
 
 def _noise_name(noise: Noise) -> str:
     rate = f"{100 * float(noise.rate):g}"  # type: ignore[attr-defined]
-    draw = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
-    return f"{type(noise).__name__.lower()}{rate}{draw}"
+    kind = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
+    if isinstance(noise, Asymmetric) and noise.flips not in ("mnist", "cifar10", "cifar100"):
+        kind = f"-{noise.flips}" if isinstance(noise.flips, str) else "-other"
+    return f"{type(noise).__name__.lower()}{rate}{kind}"
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        parts = {f.name: getattr(value, f.name) for f in fields(value)}
+        shares = {name: float(v) for name, v in parts.items() if name in ("rate", "fraction") and isinstance(v, int)}
+        return {"type": type(value).__name__} | {name: _plain(v) for name, v in (parts | shares).items()}
     if isinstance(value, Mapping):
         return {"pairs": [[c, to] for c, to in value.items()]}
     if isinstance(value, Fraction):

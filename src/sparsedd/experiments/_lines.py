@@ -14,7 +14,7 @@ from torch.optim.swa_utils import update_bn
 from sparsedd import _files, landscape
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._redense import redense, redense_weights
+from sparsedd.experiments._redense import redense, redense_weights, shown
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import in_order
 from sparsedd.metrics import Evaluation, evaluate
@@ -145,7 +145,7 @@ def _kept(
     record = redense(experiment, level, out, factor, device)
     store = Store(out, experiment)
     made_of = [store.digest(level), record.dense.train_loss[-1]]
-    path: Path = store.path / f"{level:02d}.redense-{record.factor:g}.{kind}.safetensors"
+    path: Path = store.path / f"{level:02d}.redense-{shown(record.factor)}.{kind}.safetensors"
     if path.exists():
         _, content = _files.unseal(path, kind)
         if content["of"] == made_of:

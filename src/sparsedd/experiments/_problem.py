@@ -39,19 +39,25 @@ class Problem:
             raise RuntimeError(f"device must be one that torch finds, got '{device}' on a machine without CUDA: use 'cpu'.")
         self.experiment = experiment
         source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"))
+        if (experiment.train_size or 0) > len(source.train):
+            raise ValueError(
+                f"train_size must be at most {len(source.train):,} for {experiment.dataset}, got {experiment.train_size:,}."
+            )
+        source = source.first(experiment.train_size)
         noise = experiment.noise or (lambda labels, num_classes, seed: labels)
         noisy = NoisyLabels(source.train, noise, num_classes=source.num_classes, seed=experiment.seed)
-        if (experiment.train_size or 0) > len(noisy):
-            raise ValueError(
-                f"train_size must be at most {len(noisy):,} for {experiment.dataset}, got {experiment.train_size:,}."
-            )
-        source = source.first(experiment.train_size).to(device)
-        targets, self.flipped = (part[: experiment.train_size].to(device) for part in (noisy.targets, noisy.flipped))
+        source = source.to(device)
+        targets, self.flipped = noisy.targets.to(device), noisy.flipped.to(device)
         self.train = source.train.tensors[0], targets
         self.test = source.test.tensors[0], source.test.tensors[1]
         self.batches = Batches(
             source, targets, size=experiment.batch_size, augmentation=experiment.augmentation, seed=experiment.seed
         )
+        seen = self.batches.sample(torch.arange(1), 0)[0].shape[1:]
+        if seen != self.train[0].shape[1:]:
+            raise ValueError(
+                f"augmentation must give images of {tuple(self.train[0].shape[1:])}, as tested on, got {tuple(seen)}."
+            )
         self.original = self.model(experiment.seed).to(device)
         self.names = prunable(self.original, exclude=experiment.exclude)
         self.steps = experiment.epochs * len(self.batches)
@@ -100,18 +106,19 @@ class Problem:
         """The mask of a level; the model gets the trained weights that it is pruned from."""
         if number == 0:
             return Mask.dense(model, self.names)
-        source = 0 if self.experiment.one_shot else number - 1
-        model.load_state_dict(store.weights(source))
+        experiment = self.experiment
+        source = 0 if experiment.one_shot else number - 1
+        if tickets is None or experiment.retraining.weights == "keep":
+            model.load_state_dict(store.weights(source))
         if tickets is not None:
             return tickets.mask(number)
-        experiment = self.experiment
         pruner = experiment.pruner
         if pruner.score == "random":
             pruner = replace(pruner, score=scores.random(experiment.seed))
         if pruner.score == "gradient":
-            key = ("gradient batch", experiment.seed, number)
+            key = ("gradient batch", experiment.seed, source + 1)  # one batch for a net: one-shot levels are nested
             samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: experiment.batch_size])
-            scores.accumulate_(model, [self.batches.sample(samples, -number)], cross_entropy)
+            scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
         dense = store.mask(source)
         if experiment.one_shot:
             return pruner.prune_to(model, pruner.sparsity(number), dense)

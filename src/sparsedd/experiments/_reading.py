@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._redense import shown
 from sparsedd.experiments._sweep import Array, Landmark, Sweep
 from sparsedd.experiments._tables import MEASURES, Tables
 
@@ -14,7 +15,7 @@ SPARSE = "sparse"
 
 def redense_name(factor: float) -> str:
     """What ``epochs.csv`` calls re-dense training at a factor of the last rate."""
-    return f"re-dense × {factor:g}"
+    return f"re-dense × {shown(factor)}"
 
 
 class Reading:

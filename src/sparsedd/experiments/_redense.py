@@ -98,10 +98,14 @@ def redense(
 
 def redense_weights(experiment: Experiment, level: int, out: str | os.PathLike[str], factor: float = 1.0) -> dict[str, Tensor]:
     """The state dict at the end of :func:`redense`, which must have run."""
-    path = _path(Store(out, experiment), level, factor)
+    store = Store(out, experiment)
+    path = _path(store, level, factor)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: call redense first.")
-    return _files.unseal(path, "re-dense net")[0]
+    tensors, content = _files.unseal(path, "re-dense net")
+    if content["of"] != store.digest(level):
+        raise ValueError(f"{path} was made of another net: call redense again.")
+    return tensors
 
 
 def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], device: str | torch.device) -> None:
@@ -111,8 +115,12 @@ def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], devic
     levels = run(experiment, out, device=device)
     while next(levels).level < level:
         pass
-    levels.close()  # type: ignore[attr-defined] # it may hold the store's lock
 
 
 def _path(store: Store, level: int, factor: float) -> Any:
-    return store.path / f"{level:02d}.redense-{factor:g}.safetensors"
+    return store.path / f"{level:02d}.redense-{shown(factor)}.safetensors"
+
+
+def shown(factor: float) -> str:
+    """A factor with all its digits."""
+    return repr(float(factor)).removesuffix(".0")

@@ -67,13 +67,14 @@ def reproduce(
     return finish(figure, out, figure.tables(runs, seeds, seed=seed))
 
 
-def finish(figure: Figure, out: PathLike, tables: Tables) -> list[Claim]:
-    """Write the tables and the picture, and judge the claims."""
+def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True) -> list[Claim]:
+    """Judge the claims, draw the picture, and then leave it in the folder, with the tables if they are to be written."""
     from matplotlib import pyplot
 
+    claims, picture = figure.read(tables), figure.draw(tables)
     Path(out).mkdir(parents=True, exist_ok=True)
-    tables.write(out)
-    picture = figure.draw(tables)
+    if write:
+        tables.write(out)
     picture.savefig(Path(out) / "figure.png", dpi=120)
     pyplot.close(picture)
-    return figure.read(tables)
+    return claims

@@ -16,8 +16,9 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     """Run an experiment, yielding each level when it has finished and is stored.
 
     Levels that the folder ``out`` already holds are yielded from there. A run that was stopped at any moment goes on with the
-    level it was in, and gives the same results, bit for bit, on one machine with one number of threads. An experiment that
-    takes the masks of another one runs that one too, as far as it has not been run.
+    level it was in, and gives the same results, bit for bit, on one machine's CPU with one number of threads. Several may run
+    one experiment in one folder: a level is computed once, and the others wait for it. An experiment that takes the masks of
+    another one runs that one too, as far as it has not been run.
 
     Examples
     --------
@@ -37,14 +38,13 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     if experiment.tickets_of is not None:
         original = replace(experiment, retraining=experiment.tickets_of, tickets_of=None)
         tickets, source = Store(out, original), run(original, out, device=device)
-    with store.locked():
-        seen = len(finished)
-        finished = store.levels()  # somebody else may have had the lock
-        yield from finished[seen:]
-        for number in range(len(finished), experiment.levels):
-            while source is not None and next(source).level < number:
-                pass
-            yield problem.level(number, store, tickets)
+    for number in range(len(finished), experiment.levels):
+        while source is not None and next(source).level < number:
+            pass
+        with store.locked():
+            finished = store.levels()  # somebody else may have had the lock
+            level = finished[number] if number < len(finished) else problem.level(number, store, tickets)
+        yield level
 
 
 def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Level]:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from multiprocessing import parent_process
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -70,15 +71,36 @@ def work(
 
 
 def pinned(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function on one thread, as in a worker process; this process has its threads again afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    _keep_memory()
-    _end_with_parent()
+    """Call a function on one thread; when the last such call of this process is done, it has its threads again."""
+    _Pinned.begin()
     try:
         return function(*arguments)
     finally:
-        torch.set_num_threads(threads)
+        _Pinned.end()
+
+
+class _Pinned:
+    """How many calls are on one thread, and how many threads there were before: an executor may have threads for workers."""
+
+    lock, calls, threads = Lock(), 0, 1
+
+    @classmethod
+    def begin(cls) -> None:
+        with cls.lock:
+            if not cls.calls:
+                cls.threads = torch.get_num_threads()
+            cls.calls += 1
+            torch.set_num_threads(1)
+        if parent_process() is not None:  # a process of a pool
+            _keep_memory()
+            _end_with_parent()
+
+    @classmethod
+    def end(cls) -> None:
+        with cls.lock:
+            cls.calls -= 1
+            if not cls.calls:
+                torch.set_num_threads(cls.threads)
 
 
 def _side_by_side(
@@ -109,8 +131,6 @@ def _keep_memory() -> None:
 
 def _end_with_parent() -> None:
     """On Linux, be killed with the process that started this one, so that no orphan goes on writing."""
-    if parent_process() is None:  # not a process of a pool
-        return
     try:
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):

@@ -27,6 +27,10 @@ SMOKE: dict[str, dict[str, Any]] = {
 def changes(fields: dict[str, Any], scale: Scale) -> dict[str, Any]:
     """Those of an experiment's fields that are different in another scale."""
     experiment = SimpleNamespace(**fields)
+    if scale == experiment.scale:
+        return {}
+    if experiment.scale == "smoke" or (experiment.scale == "small" and experiment.dataset in SMALL):
+        raise ValueError(f"this is the {experiment.scale} form of an experiment: scale the original, got scale={scale!r}.")
     if scale == "smoke":
         tiny = {"train_size": 100, "width": 1 / 16} | SMOKE.get(experiment.dataset, {})
         return tiny | {

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,8 @@ class Store:
     """
 
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
+        if not isinstance(experiment, Experiment):
+            raise TypeError(f"experiment must be an Experiment, got {experiment!r}.")
         self.experiment = experiment
         self.path = Path(out) / experiment.folder
         self._config = json.dumps({"key": experiment.key, **experiment.config()}, indent=2) + "\n"
@@ -56,30 +57,18 @@ class Store:
             experiment = Experiment.from_config(config)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the configuration of an experiment: {error}.") from error
-        return cls(path.parent.parent.parent, experiment)
+        store = cls(path.resolve().parent.parent.parent, experiment)
+        if store.path != path.resolve().parent:
+            raise ValueError(f"{path.parent} is not where its experiment belongs: call the folder {experiment.folder} again.")
+        return store
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out until the block ends; the lock goes with the process, however that ends.
-
-        Raises
-        ------
-        RuntimeError
-            When somebody else has had it for ten seconds.
-        """
+        """Wait for other processes, and keep them out until the block ends; the lock goes with the process in any case."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a") as file:
-            for attempt in range(100 if fcntl else 0):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    if attempt == 99:
-                        raise RuntimeError(
-                            f"the experiment in {self.path} is being run by another process, or by a generator of this one "
-                            "that has not ended: wait for it, or close it."
-                        ) from None
-                    time.sleep(0.1)
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
             for torn in self.path.glob(f".*{_files.TEMPORARY}"):  # what a killed process had not finished writing
                 torn.unlink()
             if not (self.path / "config.json").exists():
@@ -88,13 +77,20 @@ class Store:
 
     def levels(self) -> list[Level]:
         """The finished levels, from 0 on."""
-        path = self.path / "levels.jsonl"
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        return [Level.from_json(self._checked(path, k, line)["level"]) for k, line in enumerate(lines)]
+        lines = self._lines()
+        return [Level.from_json(self._checked(k, lines)["level"]) for k in range(len(lines))]
 
-    def _checked(self, path: Path, number: int, line: str) -> dict[str, Any]:
+    def _lines(self) -> list[str]:
+        path = self.path / "levels.jsonl"
+        return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+    def _checked(self, number: int, lines: list[str]) -> dict[str, Any]:
+        """The record of a level, which is what was written."""
+        path = self.path / "levels.jsonl"
+        if not 0 <= number < len(lines):
+            raise ValueError(f"{path} has {len(lines)} levels, and no level {number}: run the experiment further.")
         try:
-            record: dict[str, Any] = json.loads(line)
+            record: dict[str, Any] = json.loads(lines[number])
             seal = record.pop("sha256")
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(
@@ -112,12 +108,15 @@ class Store:
             files[self.momentum_path(level.level)] = _files.seal("momentum", _clean(momentum), None)
         for path, data in files.items():
             _files.write(path, data)
-        record = {"level": level.to_json(), "files": {p.name: hashlib.sha256(d).hexdigest() for p, d in files.items()}}
-        path = self.path / "levels.jsonl"
-        before = path.read_text() if path.exists() else ""
-        if level.level != before.count("\n"):
-            raise RuntimeError(f"{path} has {before.count(chr(10))} levels, so the next is not level {level.level}.")
-        _files.write(path, (before + json.dumps({**record, "sha256": _sha256(record)}) + "\n").encode())
+        digests = {path.name: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+        if level.level == 0 and self._start.exists():
+            digests[self._start.name] = hashlib.sha256(self._start.read_bytes()).hexdigest()
+        record = {"level": level.to_json(), "files": digests}
+        path, before = self.path / "levels.jsonl", self._lines()
+        if level.level != len(before):
+            raise RuntimeError(f"{path} has {len(before)} levels, so the next is not level {level.level}.")
+        lines = [*before, json.dumps({**record, "sha256": _sha256(record)})]
+        _files.write(path, "".join(f"{line}\n" for line in lines).encode())
 
     def weights_path(self, level: int) -> Path:
         """Where the weights at the end of a level are."""
@@ -147,29 +146,32 @@ class Store:
 
     def _verified(self, level: int, path: Path) -> Path:
         """The path of a file that is what the line of its level says it is."""
-        lines = (self.path / "levels.jsonl").read_text(errors="replace").splitlines()
-        expected = self._checked(self.path / "levels.jsonl", level, lines[level])["files"][path.name]
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise ValueError(f"{path} is damaged or altered: remove line {level + 1} of levels.jsonl and those after it.")
+        expected = self._checked(level, self._lines())["files"].get(path.name)
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ValueError(
+                f"{path} is missing, damaged or altered: remove line {level + 1} of levels.jsonl and those after it."
+            )
         return path
 
     def digest(self, level: int) -> str:
         """The SHA-256 of all that a level is: what is made of it is known by that."""
-        path = self.path / "levels.jsonl"
-        lines = path.read_text(errors="replace").splitlines()
-        return _sha256(self._checked(path, level, lines[level])["files"])
+        return _sha256(self._checked(level, self._lines())["files"])
 
     def keep(self, path: Path, kind: str, tensors: dict[str, Tensor], content: Any) -> None:
         """Keep what was made of a level: tensors, and JSON that says what."""
         _files.write(path, _files.seal(kind, _clean(tensors), content))
 
+    @property
+    def _start(self) -> Path:
+        return self.path / "start.safetensors"
+
     def save_start(self, state: dict[str, Tensor]) -> None:
         """Keep the state at the rewind step."""
-        _files.write(self.path / "start.safetensors", _files.seal("weights", _clean(state), None))
+        _files.write(self._start, _files.seal("weights", _clean(state), None))
 
     def start(self) -> dict[str, Tensor]:
         """The state at the rewind step."""
-        return _files.unseal(self.path / "start.safetensors", "weights")[0]
+        return _files.unseal(self._verified(0, self._start), "weights")[0]
 
 
 def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,19 @@ from sparsedd import phases
 from sparsedd.phases import Phase, Phases
 
 Array = NDArray[np.float64]
+RISE = 0.02  # the tolerance of phases
+
+
+def dip_and_peak(test: Array) -> tuple[int, int]:
+    """The levels i < j after the dense one with the largest rise t_j - t_i of test accuracy.
+
+    Where it never rises by more than two points: the highest level, and the lowest before it.
+    """
+    if len(test) < 3:
+        return len(test) - 1, len(test) - 1
+    rise = test[2:] - np.minimum.accumulate(test[1:-1])
+    peak = int(np.argmax(rise if rise.max() > RISE else test[2:])) + 2
+    return int(np.argmin(test[1:peak])) + 1, peak
 
 
 class Landmark(NamedTuple):
@@ -63,12 +76,16 @@ class Sweep:
         Raises
         ------
         ValueError
-            When there is none.
+            When there is none, or a level comes twice.
         """
         by_seed: dict[int, dict[int, dict[str, Any]]] = {}
         for row in table:
-            if row["experiment"] == name:
-                by_seed.setdefault(row["seed"], {})[row["level"]] = row
+            if row["experiment"] != name:
+                continue
+            levels = by_seed.setdefault(row["seed"], {})
+            if row["level"] in levels:
+                raise ValueError(f"the tables have level {row['level']} of seed {row['seed']} of {name} twice: of what runs?")
+            levels[row["level"]] = row
         if not by_seed:
             raise ValueError(f"the tables have no rows of {name}.")
         complete = min(next(k for k in range(len(found) + 1) if k not in found) for found in by_seed.values())
@@ -95,8 +112,8 @@ class Sweep:
     @cached_property
     def landmarks(self) -> tuple[Landmark, ...]:
         """The dense net, the dip, the peak and the last level, with what :func:`.phases` says of them."""
-        found, dd = self.phases.landmarks(), phases.double_descent(self.sparsity, self["test_accuracy"], resamples=1)
-        nearest = (0.0, dd.dip_sparsity, dd.peak_sparsity, float(self.sparsity[-1]))
+        found, (dip, peak) = self.phases.landmarks(), dip_and_peak(self["test_accuracy"].mean(axis=0))
+        nearest = (0.0, float(self.sparsity[dip]), float(self.sparsity[peak]), float(self.sparsity[-1]))
         marks = []
         for phase, is_there, otherwise in zip(Phase, found, nearest, strict=True):
             sparsity = otherwise if is_there is None else is_there

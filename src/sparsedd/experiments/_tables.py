@@ -88,13 +88,15 @@ class Tables:
         return scales[0]
 
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write the files that have rows, each atomically, and return their paths."""
+        """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind."""
         written = []
         for name, columns in _FILES.items():
-            rows = getattr(self, name)
+            rows, path = getattr(self, name), Path(out) / f"{name}.csv"
             if rows or name == "levels":
-                written.append(Path(out) / f"{name}.csv")
-                write_rows(written[-1], columns, rows)
+                write_rows(path, columns, rows)
+                written.append(path)
+            else:
+                path.unlink(missing_ok=True)
         return written
 
     @classmethod
@@ -145,7 +147,10 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}.")
     try:
-        return [{name: _value(name, row[name]) for name in columns} for row in reader]
+        rows = list(reader)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has more or fewer fields than there are columns")
+        return [{name: _value(name, row[name]) for name in columns} for row in rows]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a table of numbers: {error}.") from error
 
