@@ -119,6 +119,7 @@ def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayL
     )
     if not tolerance >= 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}.")
+    tolerance += 1e-9  # a difference of just δ, up to rounding, is not more than δ
     n = len(s)
     dip, peak = _dip_and_peak(test)
     light = _first((test < test[0] - tolerance) | (train < train[0] - tolerance), 0)
