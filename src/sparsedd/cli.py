@@ -18,17 +18,14 @@ from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level, summary
 from sparsedd.experiments._sweep import Sweep
 
+# The options of figure that are about computing it, with their defaults.
+COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains."""
     options = _parser().parse_args(arguments)
     try:
-        given = {name for name, value in vars(options).items() if value is not None}
-        if getattr(options, "source", None) and (extra := given & {"scale", "seeds", "seed", "runs", "device", "processes"}):
-            raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in sorted(extra))}.")
-        for name, default in (("scale", "small"), ("seed", 0), ("device", "cpu")):
-            if getattr(options, name, default) is None:
-                setattr(options, name, default)
         options.command(options)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
@@ -89,11 +86,11 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
-    parser.add_argument("--seed", type=_whole(0), metavar="S", help="the first of them (default: 0)")
+    parser.add_argument("--seed", type=_whole(0), default=None if figure else 0, metavar="S", help="the first (default: 0)")
     parser.add_argument(
         "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU"
     )
-    parser.add_argument("--device", help="default: cpu")
+    parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -150,9 +147,15 @@ def _figure(options: argparse.Namespace) -> None:
     _drawable()
     figure, out = FIGURES[options.number], options.out or options.source or Path("figures") / options.number
     if options.source:
+        given = [name for name in COMPUTING if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in given)}.")
         tables = Tables.read(options.source)
         figure = figure.scaled(tables.scale)
     else:
+        for name, default in COMPUTING.items():
+            if getattr(options, name) is None:
+                setattr(options, name, default)
         figure = figure.scaled(options.scale)
         runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
         _compute(figure, runs, options)
