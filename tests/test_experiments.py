@@ -161,14 +161,14 @@ def begin(monkeypatch, tmp_path, experiment, number):
     seen = {}
     original = _problem.train
 
-    def spy(model, optimizer, *args, start, rate, **kwargs):
+    def spy(execution, optimizer, *args, start, rate, **kwargs):
         seen[len(seen)] = (
-            {n: p.detach().clone() for n, p in model.named_parameters()},
+            {n: p.detach().clone() for n, p in execution.model.named_parameters()},
             start,
             [rate(start + i) for i in range(9)],
         )
         assert not optimizer.state, "the optimizer is fresh"
-        return original(model, optimizer, *args, start=start, rate=rate, **kwargs)
+        return original(execution, optimizer, *args, start=start, rate=rate, **kwargs)
 
     monkeypatch.setattr(_problem, "train", spy)
     for _ in zip(range(number + 1), run(experiment, tmp_path), strict=False):

@@ -13,14 +13,16 @@ from sparsedd.experiments import (
     PRESETS,
     Experiment,
     Store,
+    _redense,
     directions,
     interpolation,
     redense,
     redense_weights,
     run,
 )
+from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import in_order, sgd
+from sparsedd.experiments._train import sgd
 
 LENET = replace(Experiment().scaled("smoke"), train_size=100, batch_size=40, milestones=(1,))
 MOMENTUM = replace(LENET, momentum=0.9, weight_decay=1e-3)
@@ -94,7 +96,7 @@ def test_what_is_there_is_not_computed_again_and_another_level_is_not_taken_for_
     first = redense(LENET, 1, tmp_path)
     line = interpolation(LENET, 1, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Problem, "trained", None)
+        patch.setattr(_redense, "train", None)
         assert redense(LENET, 1, tmp_path) == first
         assert interpolation(LENET, 1, tmp_path) == line
     path = next(tmp_path.rglob("01.redense-1.safetensors"))

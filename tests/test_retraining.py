@@ -28,11 +28,11 @@ def begun(monkeypatch, experiment, out):
     """What each level of a run begins with: weights, step, and the learning rates from there to the end."""
     seen, original = [], _problem.train
 
-    def spy(model, optimizer, experiment, batches, data, *, start, epochs, rate, **more):
+    def spy(execution, optimizer, experiment, *, start, epochs, rate, **more):
         assert not optimizer.state
-        rates = [rate(step) for step in range(start, epochs * len(batches))]
-        seen.append(({n: p.detach().clone() for n, p in model.named_parameters()}, start, rates))
-        return original(model, optimizer, experiment, batches, data, start=start, epochs=epochs, rate=rate, **more)
+        rates = [rate(step) for step in range(start, epochs * len(execution.batches))]
+        seen.append(({n: p.detach().clone() for n, p in execution.model.named_parameters()}, start, rates))
+        return original(execution, optimizer, experiment, start=start, epochs=epochs, rate=rate, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(_problem, "train", spy)

@@ -124,7 +124,8 @@ def evaluate(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     device = next((p.device for p in model.parameters()), None)
-    total_loss, correct, n = torch.zeros((), dtype=torch.float64), 0, 0
+    total_loss = correct = torch.zeros(())
+    n = 0
     with _restored.modes(model), torch.no_grad():
         model.eval()
         for inputs, targets in batches:
@@ -136,12 +137,12 @@ def evaluate(
                 raise ValueError(
                     f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
                 )
-            total_loss += loss(logits, targets).double().cpu() * len(targets)
-            correct += int((logits.argmax(dim=1) == targets).sum())
+            total_loss = total_loss.to(logits.device) + loss(logits, targets).double() * len(targets)
+            correct = correct.to(logits.device) + (logits.argmax(dim=1) == targets).sum()
             n += len(targets)
     if not n:
         raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
-    return Evaluation(loss=float(total_loss) / n, accuracy=correct / n, n=n)
+    return Evaluation(loss=float(total_loss) / n, accuracy=int(correct) / n, n=n)
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> float:

@@ -1,6 +1,7 @@
 """Batches of a data set in memory."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -83,6 +84,14 @@ class Batches:
         batch = batch.to(self.targets.device)
         draws = [self._draws(k, number) for k in range(len(self.augmentation))]
         return self._augmented(batch, draws), self.targets[batch]
+
+    def narrowed(self, features: Tensor) -> "Batches":
+        """The same batches with only these of each sample's features, as (b, len(features)); there must be no augmentation."""
+        if self.augmentation:
+            raise ValueError(f"augmentation needs whole images, and here is {self.augmentation!r}.")
+        narrow = copy(self)
+        narrow._inputs = self._inputs.flatten(1).index_select(1, features)
+        return narrow
 
     def _draws(self, transform: int, number: int) -> Tensor:
         u = _random.uniform(("augmentation", self.seed, transform, number), 4 * len(self.targets))

@@ -58,6 +58,11 @@ class Experiment:
         Epochs from one evaluation to the next; the last epoch is always evaluated.
     sparse_below
         Linear layers of less density are executed in sparse form, see :mod:`sparsedd.sparse`; 0 never does.
+    precision
+        Of products: ``"float32"``, ``"tf32"`` (on a GPU that has it), or ``"bfloat16"`` (autocast: weights, gradients and
+        layers in sparse form stay float32).
+    compiled
+        Run the net through ``torch.compile``: for deep nets on a GPU.
     scale
         Which variant this is: a label, see :meth:`scaled`.
     seed
@@ -97,6 +102,8 @@ class Experiment:
     rewind_step: int = 0
     evaluate_every: int = 1
     sparse_below: float = BELOW
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    compiled: bool = False
     scale: Scale = "paper"
     seed: int = 0
 
@@ -107,6 +114,7 @@ class Experiment:
             ("scale", SCALES),
             ("normalization", ("dataset", "imagenet")),
             ("initialization", ("paper", "authors")),
+            ("precision", ("float32", "tf32", "bfloat16")),
         ):
             _checks.one_of(name, getattr(self, name), allowed)
         checked: dict[str, Any] = {
@@ -125,8 +133,9 @@ class Experiment:
                 raise TypeError(f"{name} must be a tuple, got {getattr(self, name)!r}.")
             checked[name] = tuple(getattr(self, name))
         checked["milestones"] = tuple(_checks.whole("milestones", epoch) for epoch in self.milestones)
-        if not isinstance(self.one_shot, bool):
-            raise TypeError(f"one_shot must be True or False, got {self.one_shot!r}.")
+        for name in ("one_shot", "compiled"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         if self.normalization != "dataset" and self.dataset not in NORMALIZED:
             raise ValueError(f"normalization={self.normalization!r} is for {', '.join(NORMALIZED)}, got {self.dataset!r}.")
         if not all(isinstance(transform, Flip | Shift | RandomResizedCrop) for transform in self.augmentation):

@@ -12,11 +12,11 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from sparsedd import _files, landscape
+from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense, redense_weights, shown
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._train import in_order
 from sparsedd.metrics import Evaluation, evaluate
 
 # By scale: points from 0 to 1, points from -1 to 1, directions.

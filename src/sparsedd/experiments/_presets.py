@@ -22,7 +22,7 @@ _VGG16 = replace(_RESNET18, model="vgg16", exclude=("fc",), rewind_step=2000)
 
 #: The rows of the paper's table of hyper-parameters (Appendix B), by name, and the demo on the digits.
 PRESETS: dict[str, Experiment] = {
-    "lenet-mnist": Experiment(sparse_below=0.2),
+    "lenet-mnist": Experiment(),
     "resnet18-cifar10": _RESNET18,
     "resnet18-cifar100": replace(_RESNET18, dataset="cifar100", noise=Symmetric(0.4)),
     "vgg16-cifar10": _VGG16,
@@ -47,7 +47,6 @@ PRESETS: dict[str, Experiment] = {
         epochs=120,
         evaluate_every=20,
         levels=35,
-        sparse_below=0.1,
         scale="small",
     ),
 }

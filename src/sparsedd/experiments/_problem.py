@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sparsedd import _random, models, scores, sparse
+from sparsedd import _random, models, scores
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._parameters import prunable
 from sparsedd.data import DATASETS, Batches, Data
+from sparsedd.experiments._execution import Execution, in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._retraining import Schedule
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._train import in_order, momentum_of, sgd, train
+from sparsedd.experiments._train import momentum_of, sgd, train
 from sparsedd.metrics import evaluate, learning_distance
 
 
@@ -84,23 +85,24 @@ class Problem:
 
         def reached(step: int) -> None:
             if number == 0 and step == self.experiment.rewind_step:
+                execution.give_back_(model)
                 store.save_start(model.state_dict())
 
-        fast, rest = sparse.compact(model, mask, below=self.experiment.sparse_below) if number else (model, None)
+        execution = self.execution(model, mask)
+        fast, rest = execution.model, execution.rest
         optimizer = sgd(fast, self.experiment)
         with rest.enforce(fast, optimizer) if rest is not None else nullcontext():
-            curves = self.trained(fast, optimizer, start, self.experiment.epochs, rate, reached=reached)
+            epochs = self.experiment.epochs
+            curves = train(execution, optimizer, self.experiment, start=start, epochs=epochs, rate=rate, reached=reached)
             momentum = momentum_of(optimizer, model, fast, mask) if self.experiment.momentum else None
-        if fast is not model:
-            sparse.expand_(model, fast, mask)
+        execution.give_back_(model)
         record = replace(self.measured(number, model, mask, curves), seconds=time.perf_counter() - began)
         store.add(record, model.state_dict(), mask, momentum)
         return record
 
-    def trained(self, model: nn.Module, optimizer: Any, start: int, epochs: int, rate: Schedule, **more: Any) -> Curves:
-        """The curves of training the model on this problem from step ``start`` to the end of epoch ``epochs``."""
-        data = self.train, self.test
-        return train(model, optimizer, self.experiment, self.batches, data, start=start, epochs=epochs, rate=rate, **more)
+    def execution(self, model: nn.Module, mask: Mask) -> Execution:
+        """The model as it is trained on this problem, with a mask."""
+        return Execution(model, mask, self.experiment, self.batches, self.train, self.test)
 
     def mask(self, model: nn.Module, number: int, store: Store, tickets: Store | None) -> Mask:
         """The mask of a level; the model gets the trained weights that it is pruned from."""

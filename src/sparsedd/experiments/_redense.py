@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from sparsedd import _checks, _files
+from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import run
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._train import sgd
+from sparsedd.experiments._train import sgd, train
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,11 @@ def redense(
     model = deepcopy(problem.original)
     model.load_state_dict(store.weights(level))
     last = problem.rate(problem.steps - 1)
-    optimizer = sgd(model, experiment, store.momentum(level))
-    dense = problem.trained(model, optimizer, problem.steps, 2 * experiment.epochs, lambda step: factor * last)
+    execution = problem.execution(model, Mask.dense(model, problem.names))
+    optimizer = sgd(execution.model, experiment, store.momentum(level))
+    steps, epochs = problem.steps, 2 * experiment.epochs
+    dense = train(execution, optimizer, experiment, start=steps, epochs=epochs, rate=lambda step: factor * last)
+    execution.give_back_(model)
     before: Level = store.levels()[level]
     record = Redense(level, before.sparsity, factor, before.epochs, dense, time.perf_counter() - began)
     store.keep(path, "re-dense net", model.state_dict(), {"of": made_of, "record": asdict(record)})

@@ -1,30 +1,20 @@
 """The training loop of one level."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
 from sparsedd import sparse
 from sparsedd._mask import Mask
 from sparsedd._parameters import parameters
-from sparsedd.data import Batches
+from sparsedd.experiments._execution import Execution, tensor_cores
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves
 from sparsedd.experiments._retraining import Schedule
 from sparsedd.metrics import evaluate
-
-EVALUATION_BATCH = 500
-
-Samples = tuple[Tensor, Tensor]
-
-
-def in_order(samples: Samples) -> Iterator[Samples]:
-    """The samples in order, in batches."""
-    return zip(*(tensor.split(EVALUATION_BATCH) for tensor in samples), strict=True)
 
 
 def sgd(model: nn.Module, experiment: Experiment, momentum: Mapping[str, Tensor] | None = None) -> SGD:
@@ -47,11 +37,9 @@ def momentum_of(optimizer: SGD, model: nn.Module, fast: nn.Module, mask: Mask) -
 
 
 def train(
-    model: nn.Module,
+    execution: Execution,
     optimizer: SGD,
     experiment: Experiment,
-    batches: Batches,
-    data: tuple[Samples, Samples],
     *,
     start: int,
     epochs: int,
@@ -60,22 +48,23 @@ def train(
 ) -> Curves:
     """SGD from step ``start`` to the end of epoch ``epochs``, in place; ``reached(step)`` is called before every step.
 
-    Accuracy and loss on the training and test samples of ``data`` are measured after epochs, see
-    :attr:`.Experiment.evaluate_every`.
+    Accuracy and loss on the training and test samples are measured after epochs, see :attr:`.Experiment.evaluate_every`.
     """
+    model, batches = execution.model, execution.batches
     curves: list[tuple[int, float, float, float, float]] = []
-    for epoch in range(start // len(batches), epochs):
-        model.train()
-        first = max(start, epoch * len(batches))
-        for step, (inputs, labels) in enumerate(batches.epoch(epoch, first % len(batches)), first):
-            reached(step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(step)
-            optimizer.zero_grad()
-            cross_entropy(model(inputs), labels).backward()
-            optimizer.step()
-        done = epoch + 1
-        if done % experiment.evaluate_every == 0 or done == epochs:
-            on_train, on_test = (evaluate(model, in_order(part)) for part in data)
-            curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
+    with tensor_cores(experiment.precision):
+        for epoch in range(start // len(batches), epochs):
+            model.train()
+            first = max(start, epoch * len(batches))
+            for step, (inputs, labels) in enumerate(batches.epoch(epoch, first % len(batches)), first):
+                reached(step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(step)
+                execution.backward(inputs, labels)
+                optimizer.step()
+            done = epoch + 1
+            if done % experiment.evaluate_every == 0 or done == epochs:
+                with execution.autocast():
+                    on_train, on_test = (evaluate(execution.net, part) for part in execution.evaluated)
+                curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
     return Curves(*zip(*curves, strict=True))

@@ -1,0 +1,130 @@
+"""Perceptron: the gradients of a chain of linear layers, written out."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from sparsedd.sparse import SparseLinear
+
+
+class Perceptron(nn.Module):
+    r"""The step of backpropagation through Linear and :class:`.SparseLinear` layers with ReLU between and softmax at the end.
+
+    Of a small net's step, half is autograd's book-keeping and copies between layouts. Written out, with samples as columns:
+
+        h_0 = xᵀ,  h_l = max(0, W_l h_{l-1} + b_l),  p = softmax(W_L h_{L-1} + b_L)
+        δ_L = (p - e_y) / b,  δ_{l-1} = W_lᵀ δ_l ⊙ [h_{l-1} > 0]
+        ∂W_l = δ_l h_{l-1}ᵀ,  ∂b_l = δ_l 1
+
+    Parameters
+    ----------
+    layers
+        The linear layers, first to last, with biases. They are shared, not copied.
+    precision
+        The dtype of the dense layers' products; None leaves them in the weights' own.
+    """
+
+    def __init__(self, layers: Iterable[nn.Linear | SparseLinear], precision: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.layers = [_Sparse(layer) if isinstance(layer, SparseLinear) else _Dense(layer, precision) for layer in layers]
+        bias = self.layers[-1].bias
+        self.one_hot = torch.eye(len(bias), dtype=bias.dtype, device=bias.device)
+
+    @classmethod
+    def of(cls, model: nn.Module, precision: torch.dtype | None = None) -> Self | None:
+        """The perceptron that a model is; None if it is anything else."""
+        if type(model) is not nn.Sequential or _hooked(model):
+            return None
+        kinds = [_kind(module) for module in model]
+        chain = kinds[kinds[:1] == ["flatten"] :]
+        layers: list[Any] = [module for module, kind in zip(model, kinds, strict=True) if kind == "linear"]
+        alternate = chain == [("linear", "relu")[k % 2] for k in range(len(chain))] and len(chain) % 2 == 1
+        distinct = len(list(model.parameters())) == 2 * len(layers)
+        return cls(layers, precision) if alternate and distinct else None
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (b, C) of inputs (b, ...), without a graph for autograd."""
+        return self._forward(inputs)[0].t()
+
+    @torch.no_grad()
+    def backward(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set every ``.grad`` to that of the mean cross-entropy of inputs (b, ...) with targets (b,)."""
+        logits, entered = self._forward(inputs)
+        δ = logits.softmax(dim=0).sub_(self.one_hot.index_select(1, targets)).div_(len(targets))
+        for layer, h in zip(reversed(self.layers), reversed(entered), strict=True):
+            δ = layer.ready(δ)
+            layer.accumulate(δ, h)
+            if h is not entered[0]:
+                δ = _through_relu(layer.adjoint(δ), h, 0)
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits (C, b), and what has entered each layer."""
+        h = inputs.flatten(1).t()
+        entered: list[Tensor] = []
+        for layer in self.layers:
+            h = layer.ready(h.relu_() if entered else h)
+            entered.append(h)
+            h = layer.forward(h)
+        return h.to(self.one_hot.dtype), entered
+
+
+_through_relu = torch.ops.aten.threshold_backward.default
+
+
+class _Dense:
+    def __init__(self, layer: nn.Linear, precision: torch.dtype | None) -> None:
+        self.weight, self.bias, self.precision = layer.weight, layer.bias, precision or layer.weight.dtype
+
+    def ready(self, h: Tensor) -> Tensor:
+        return h.to(self.precision)
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.rounded = self.weight.to(self.precision)
+        return torch.addmm(self.bias.to(self.precision)[:, None], self.rounded, h)
+
+    def accumulate(self, δ: Tensor, h: Tensor) -> None:
+        self.weight.grad = torch.mm(δ, h.t()).to(self.weight.dtype)
+        self.bias.grad = δ.sum(dim=1, dtype=self.bias.dtype)
+
+    def adjoint(self, δ: Tensor) -> Tensor:
+        return torch.mm(self.rounded.t(), δ)
+
+
+class _Sparse:
+    def __init__(self, layer: SparseLinear) -> None:
+        assert layer.bias is not None
+        self.layer, self.values, self.bias = layer, layer.values, layer.bias
+
+    def ready(self, h: Tensor) -> Tensor:
+        return h.to(self.values.dtype).contiguous()
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.layer.product(h).add_(self.bias[:, None])
+
+    def accumulate(self, δ: Tensor, h: Tensor) -> None:
+        self.values.grad = self.layer.sampled(δ, h)
+        self.bias.grad = δ.sum(dim=1)
+
+    def adjoint(self, δ: Tensor) -> Tensor:
+        return self.layer.adjoint(δ)
+
+
+def _kind(module: nn.Module) -> str:
+    """What a module is in a chain; the empty string if it has no place there."""
+    if _hooked(module):
+        return ""
+    if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+        return "flatten"
+    if type(module) is nn.ReLU:
+        return "relu"
+    parameters = [*module.parameters()]
+    trained = len(parameters) == 2 and all(p.requires_grad and p.dtype in (torch.float32, torch.float64) for p in parameters)
+    return "linear" if type(module) in (nn.Linear, SparseLinear) and trained and parameters[0].numel() else ""
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Would calling the module do more than its forward?"""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)

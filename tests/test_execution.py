@@ -1,0 +1,145 @@
+"""What trains in a model's place computes what the model computes."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import bits
+
+from sparsedd import Mask, Pruner, data, metrics, models, sparse
+from sparsedd.experiments import Experiment, run
+from sparsedd.experiments._execution import Execution, tensor_cores
+from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._train import sgd, train
+
+LENET = replace(Experiment().scaled("smoke"), width=0.5)
+
+
+def trained(experiment: Experiment, sparsity: float, epochs: int = 2) -> tuple[dict[str, torch.Tensor], Execution, object]:
+    problem = Problem(experiment, "cpu")
+    model = deepcopy(problem.original)
+    mask = Pruner().prune_to(model, sparsity, Mask.dense(model, problem.names))
+    execution = problem.execution(model, mask)
+    optimizer = sgd(execution.model, experiment)
+    enforcement = execution.rest.enforce(execution.model, optimizer) if execution.rest is not None else None
+    curves = train(execution, optimizer, experiment, start=0, epochs=epochs, rate=problem.rate)
+    if enforcement is not None:
+        enforcement.remove()
+    execution.give_back_(model)
+    assert mask.holds(model)
+    return model.state_dict(), execution, curves
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.998])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sparse_and_dense_execution_train_the_same_net(sparsity, momentum):
+    experiment = replace(LENET, momentum=momentum, weight_decay=1e-3)
+    ours, execution, curves = trained(replace(experiment, sparse_below=1.1), sparsity)
+    theirs, _, expected = trained(replace(experiment, sparse_below=0.0), sparsity)
+    assert sparsity == 0 or execution.rest is None or not execution.rest.remaining, "all of it is in sparse form, or empty"
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-3, atol=1e-5)
+    assert curves.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
+    assert curves.test_accuracy == pytest.approx(expected.test_accuracy, abs=0.01)
+
+
+def test_inputs_that_no_weight_looks_at_are_left_out():
+    _, execution, _ = trained(LENET, 0.998)
+    first = next(m for m in execution.model.modules() if isinstance(m, sparse.SparseLinear))
+    assert first.shape[1] < 0.9 * 64
+    inputs, _ = next(iter(execution.batches.epoch(0)))
+    assert inputs.shape[1:] == (first.shape[1],)
+    assert len(first.live()) == first.shape[1]
+    assert all(x.shape[1:] == (first.shape[1],) for part in execution.evaluated for x, _ in part)
+
+
+def test_what_was_evaluated_is_all_the_samples():
+    problem = Problem(LENET, "cpu")
+    for sparsity in (0.0, 0.9, 0.998):
+        model = deepcopy(problem.original)
+        mask = Pruner().prune_to(model, sparsity, Mask.dense(model, problem.names))
+        execution = problem.execution(mask.apply_(model), mask)
+        for part, samples in zip(execution.evaluated, (problem.train, problem.test), strict=True):
+            ours, expected = metrics.evaluate(execution.net, part), metrics.evaluate(model, [samples])
+            assert ours.n == expected.n
+            assert ours.loss == pytest.approx(expected.loss, rel=1e-5)
+            assert ours.accuracy == expected.accuracy
+
+
+def test_narrowing_a_layer_changes_no_output():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(40, 20)
+    keep = torch.rand(20, 40, generator=torch.Generator().manual_seed(0)) < 0.05
+    model = torch.nn.Sequential(linear)
+    fast, _ = sparse.compact(model, Mask({"0.weight": keep}))
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    y = fast(x)
+    y.square().sum().backward()
+    layer, gradient = fast[0], fast[0].values.grad.clone()
+    live = layer.live()
+    assert torch.equal(live, keep.any(dim=0).nonzero().flatten())
+    for sampled in (0.0, 1.0):  # both ways to the gradient of the weights
+        narrow = deepcopy(fast)
+        narrow[0].narrow_(live)
+        narrow.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sparse, "SAMPLED", sampled)
+            z = narrow(x.detach()[:, live])
+            z.square().sum().backward()
+        assert bits(z) == bits(y)
+        torch.testing.assert_close(narrow[0].values.grad, gradient)
+        restored = sparse.expand_(deepcopy(model), narrow, Mask({"0.weight": keep}))
+        assert torch.equal(restored[0].weight, linear.weight * keep)
+
+
+def test_batches_with_only_some_features():
+    batches = data.Batches(data.blobs(train=50), size=20)
+    features = torch.tensor([1, 3, 8])
+    for (whole, labels), (part, same) in zip(batches.epoch(3), batches.narrowed(features).epoch(3), strict=True):
+        assert torch.equal(part, whole.flatten(1)[:, features])
+        assert torch.equal(labels, same)
+    flipped = data.Batches(data.blobs(train=50), augmentation=(data.Flip(),))
+    with pytest.raises(ValueError, match=r"augmentation needs whole images, and here is \(Flip"):
+        flipped.narrowed(features)
+
+
+@pytest.mark.parametrize("model", ["lenet_300_100", "resnet18"])
+def test_bfloat16_is_near_and_not_the_same(tmp_path, model):
+    tiny = {"model": "resnet18", "dataset": "blobs-cifar10", "exclude": (), "width": 1 / 16, "train_size": 60}
+    experiment = LENET if model == "lenet_300_100" else replace(LENET, **tiny)
+    exact, rounded = (next(run(replace(experiment, levels=1, precision=p), tmp_path)) for p in ("float32", "bfloat16"))
+    assert exact.train_loss != rounded.train_loss
+    assert exact.train_loss == pytest.approx(rounded.train_loss, rel=0.2)
+
+
+def test_tensor_cores_are_only_used_inside():
+    before = torch.backends.cuda.matmul.allow_tf32
+    with pytest.raises(ZeroDivisionError), tensor_cores("tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32
+        raise ZeroDivisionError
+    with tensor_cores("float32"):
+        assert torch.backends.cuda.matmul.allow_tf32 == before
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_compiled_nets_are_called_compiled(monkeypatch):
+    experiment = replace(LENET, model="resnet18", dataset="blobs-cifar10", exclude=(), width=1 / 16, train_size=60)
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda model: seen.append(model) or models.resnet18(width=1 / 16, seed=1))
+    problem = Problem(replace(experiment, compiled=True), "cpu")
+    execution = problem.execution(problem.original, Mask.dense(problem.original, problem.names))
+    assert seen == [execution.model]
+    assert execution.net is not execution.model
+
+
+def test_the_model_it_is_made_of_does_not_change_until_it_gets_its_weights_back():
+    problem = Problem(LENET, "cpu")
+    mask = Mask.dense(problem.original, problem.names)
+    before = [bits(p) for p in problem.original.parameters()]
+    execution = problem.execution(problem.original, mask)
+    optimizer = sgd(execution.model, LENET)
+    train(execution, optimizer, LENET, start=0, epochs=1, rate=problem.rate)
+    assert [bits(p) for p in problem.original.parameters()] == before
+    execution.give_back_(problem.original)
+    assert [bits(p) for p in problem.original.parameters()] == [bits(p) for p in execution.model.parameters()]
