@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adagrad, Optimizer, Rprop
 
-from sparsedd._parameters import lookup
+from sparsedd._parameters import follow, path
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
@@ -45,7 +45,7 @@ class Enforcement:
         self.mask = mask
         self._model = model
         self._optimizers = tuple(optimizers)
-        self._bits: dict[str, Tensor] = {}
+        self._words: dict[tuple[str, ...], tuple[object, Tensor, Tensor]] = {}
         self._hooks = [o.register_step_post_hook(self._after_step) for o in self._optimizers]
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class Enforcement:
             raise ValueError(f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes.")
         mask.apply_(self._model)
         self.mask = mask
-        self._bits = {}
+        self._words = {}
 
     def remove(self) -> None:
         """End it, as leaving the block does. A second call does nothing.
@@ -105,19 +105,22 @@ class Enforcement:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._bits = {}
+        self._words = {}
         self._refresh_state()
 
-    @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too.
-        weights = {name: _real(lookup(self._model, name)) for name in self._bits}
-        if not weights or any(_differ(weights[name], bits) for name, bits in self._bits.items()):
-            pairs = {name: (_real(p), keep) for name, (p, keep) in self.mask._on(self._model).items()}
-            weights = {name: w for name, (w, _) in pairs.items()}
-            self._bits = {name: _all_ones(w, keep) for name, (w, keep) in pairs.items()}
-        for name, bits in self._bits.items():
-            weights[name].view(bits.dtype).bitwise_and_(bits)
+        if not self._words or self._moved():
+            on = self.mask._on(self._model)
+            self._words = {path(self._model, name): (_where(p), *_words(p, keep)) for name, (p, keep) in on.items()}
+        for _, words, ones in self._words.values():
+            words.bitwise_and_(ones)  # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too
+
+    def _moved(self) -> bool:
+        """Are the parameters somewhere else than they were?"""
+        try:
+            return any(where != _where(follow(self._model, keys)) for keys, (where, _, _) in self._words.items())
+        except (KeyError, AttributeError):  # another module has taken a place on the way
+            return True
 
     @torch.no_grad()
     def _refresh_state(self) -> None:
@@ -134,17 +137,14 @@ class Enforcement:
                             value.masked_fill_(pruned[id(p)].to(value.device), fresh)
 
 
-def _real(p: Tensor) -> Tensor:
-    """The weights themselves; of complex ones the two parts, as one more dimension."""
-    return torch.view_as_real(p.detach()) if p.is_complex() else p.detach()
+def _where(p: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Where a parameter's weights lie in memory, and in which order."""
+    return p.data_ptr(), p.stride()
 
 
-def _differ(w: Tensor, bits: Tensor) -> bool:
-    """Have the weights become something else than what the bits were made for?"""
-    return bits.device != w.device or bits.element_size() != w.element_size() or bits.shape != w.shape
-
-
-def _all_ones(w: Tensor, keep: Tensor) -> Tensor:
-    """Integers as wide as the weights, in their memory order: all bits one where kept, else zero."""
+def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights' bits as integers, and integers with all bits one where a weight is kept, else zero; in one memory order."""
+    w = torch.view_as_real(p.detach()) if p.is_complex() else p.detach()
     keep = keep if keep.shape == w.shape else keep.unsqueeze(-1)
-    return torch.empty_like(w, dtype=_INTEGER[w.element_size()]).copy_(keep).neg_()
+    words = w.view(_INTEGER[w.element_size()])
+    return words, torch.empty_like(words).copy_(keep).neg_()

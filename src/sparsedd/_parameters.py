@@ -19,17 +19,21 @@ PRUNABLE = (
     nn.ConvTranspose3d,
     nn.MultiheadAttention,
 )
+WRAPPERS = (DistributedDataParallel, DataParallel)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside torch.compile, DistributedDataParallel and DataParallel."""
-    while True:
-        if "_orig_mod" in module._modules:  # torch.compile; its class is costly to import
-            module = module._modules["_orig_mod"]  # type: ignore[assignment]
-        elif isinstance(module, DistributedDataParallel | DataParallel):
-            module = module.module
-        else:
-            return module
+    while key := _inside(module):
+        module = module._modules[key]  # type: ignore[assignment]
+    return module
+
+
+def _inside(module: nn.Module) -> str | None:
+    """The key under which a wrapper keeps what it wraps."""
+    if "_orig_mod" in module._modules:  # torch.compile; its class is costly to import
+        return "_orig_mod"
+    return "module" if isinstance(module, WRAPPERS) else None
 
 
 def state_names(model: nn.Module) -> dict[str, str]:
@@ -99,16 +103,25 @@ def _strings(what: str, value: Any) -> list[str]:
     return items
 
 
-def lookup(model: nn.Module, name: str) -> nn.Parameter:
-    """One parameter by its path, looked up now: cheap enough for every step."""
-    *path, leaf = name.split(".")
-    try:
-        module = unwrapped(model)
-        for part in path:
-            module = unwrapped(module._modules[part])  # type: ignore[arg-type]
-        return module._parameters[leaf]  # type: ignore[return-value]
-    except (KeyError, AttributeError):
-        return next(iter(select(model, [name]).values()))
+def path(model: nn.Module, name: str) -> tuple[str, ...]:
+    """The keys that lead to a parameter, those of wrappers among them."""
+    keys: list[str] = []
+    *parts, leaf = name.split(".")
+    for part in [*parts, None]:
+        while key := _inside(model):
+            keys.append(key)
+            model = model._modules[key]  # type: ignore[assignment]
+        if part is not None:
+            keys.append(part)
+            model = model._modules[part]  # type: ignore[assignment]
+    return *keys, leaf
+
+
+def follow(model: nn.Module, path: tuple[str, ...]) -> nn.Parameter:
+    """The parameter at a :func:`path`, looked up now: cheap enough for every step."""
+    for key in path[:-1]:
+        model = model._modules[key]  # type: ignore[assignment]
+    return model._parameters[path[-1]]  # type: ignore[return-value]
 
 
 def plain(name: str) -> str:
