@@ -4,6 +4,7 @@ A shared machine is never quiet. So the candidates run in turns, the time is the
 the rounds of the ratio within a round.
 """
 
+import ctypes
 import datetime
 import json
 import multiprocessing
@@ -50,6 +51,7 @@ def extra_memory(function: Callable[..., object], *arguments: Any) -> int:
 def _risen(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
     torch.set_num_threads(1)
     operation = function(*arguments)  # what is made here is there before
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed until here is not there to be used again
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     operation()

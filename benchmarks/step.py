@@ -2,9 +2,9 @@
 
 python benchmarks/step.py            takes about three minutes
 
-Each way trains the same net with plain SGD and 80 % of its weights pruned; its time is a ratio to the same loop without pruning.
-ResNet-18's step takes seconds, and enforcement does not depend on the batch, so what it adds is measured at a batch of 2 and
-put over the step at 128.
+Each way trains the same net with plain SGD and 80 % of its weights pruned; its time is a ratio to the same loop without
+pruning. ResNet-18's step takes seconds, and enforcement does not depend on the batch, so what it adds is measured at a batch of
+2 and put over the step at 128.
 """
 
 import statistics

@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-from sparsedd import distributed, landscape, metrics, noise, phases, scores, sparse
+from sparsedd import distributed, fleet, landscape, metrics, noise, phases, scores, sparse
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
@@ -21,6 +21,7 @@ __all__ = [
     "Pruner",
     "Rewinder",
     "distributed",
+    "fleet",
     "landscape",
     "metrics",
     "noise",

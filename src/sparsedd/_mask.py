@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from sparsedd import _files
 from sparsedd._enforcement import Enforcement
 from sparsedd._parameters import listed, once, plain, prunable, select
+from sparsedd._selection import array, count
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -66,6 +67,13 @@ class Mask(Mapping[str, Tensor]):
             raise ValueError(f"some names differ only by '_orig_mod.': {listed(keep)}.")
         self._digest = None
 
+    @classmethod
+    def _of(cls, keep: dict[str, Tensor]) -> Self:
+        """The mask that these tensors are from now on: bool, contiguous, in no other hands."""
+        mask = cls.__new__(cls)
+        mask._keep, mask._digest = keep, None
+        return mask
+
     # ---------------------------------------------------------------- making one
 
     @classmethod
@@ -76,7 +84,7 @@ class Mask(Mapping[str, Tensor]):
         Mask(6 of 6 weights, sparsity 0.00%)
         """
         chosen = once(select(model, prunable(model) if names is None else names))
-        return cls(
+        return cls._of(
             {name: torch.ones(p.shape, dtype=torch.bool, device="cpu" if p.is_meta else p.device) for name, p in chosen.items()}
         )
 
@@ -118,7 +126,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def remaining(self) -> int:
         """How many of them are kept, Σm."""
-        return sum(int(keep.sum()) for keep in self._keep.values())
+        return sum(count(array(keep)) for keep in self._keep.values())
 
     @property
     def density(self) -> float:
@@ -157,7 +165,7 @@ class Mask(Mapping[str, Tensor]):
 
     def __invert__(self) -> Self:
         """Kept where this one prunes."""
-        return type(self)({name: ~keep for name, keep in self._keep.items()})
+        return self._of({name: ~keep for name, keep in self._keep.items()})
 
     def __le__(self, other: object) -> bool:
         """Is everything that is kept here kept there too?"""
@@ -182,7 +190,7 @@ class Mask(Mapping[str, Tensor]):
             ours, theirs = self._keep[name].shape, other._keep[name].shape
             if ours != theirs:
                 raise ValueError(f"the masks differ in the shape of {name!r}: {tuple(ours)} and {tuple(theirs)}.")
-        return type(self)({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
+        return self._of({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
 
     # ---------------------------------------------------------------- using it
 
@@ -297,7 +305,7 @@ class Mask(Mapping[str, Tensor]):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
         tensors, shapes = _files.unseal(path, "mask")
-        return cls({name: _unpacked(tensors[name], shape) for name, shape in shapes})
+        return cls._of({name: _unpacked(tensors[name], shape) for name, shape in shapes})
 
     def _bytes(self) -> bytes:
         packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
@@ -310,4 +318,4 @@ def _packed(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
 
 def _unpacked(packed: Tensor, shape: list[int]) -> Tensor:
     count = int(np.prod(shape, dtype=np.int64))
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).astype(bool)).reshape(shape)
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).view(bool)).reshape(shape)

@@ -1,6 +1,6 @@
 """Perceptron: the gradients of a chain of linear layers, written out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import torch
@@ -18,6 +18,8 @@ class Perceptron(nn.Module):
         δ_L = (p - e_y) / b,  δ_{l-1} = W_lᵀ δ_l ⊙ [h_{l-1} > 0]
         ∂W_l = δ_l h_{l-1}ᵀ,  ∂b_l = δ_l 1
 
+    Stacked weights (members, out, in), as of a :class:`.Fleet`, take inputs and targets with the members first.
+
     Parameters
     ----------
     layers
@@ -30,12 +32,13 @@ class Perceptron(nn.Module):
         super().__init__()
         self.layers = [_Sparse(layer) if isinstance(layer, SparseLinear) else _Dense(layer, precision) for layer in layers]
         bias = self.layers[-1].bias
-        self.one_hot = torch.eye(len(bias), dtype=bias.dtype, device=bias.device)
+        self.one_hot = torch.eye(bias.shape[-1], dtype=bias.dtype, device=bias.device)
+        self._sample = 1 + (bias.dim() == 2)  # the dimension in which a sample begins
 
     @classmethod
     def of(cls, model: nn.Module, precision: torch.dtype | None = None) -> Self | None:
         """The perceptron that a model is; None if it is anything else."""
-        if type(model) is not nn.Sequential or _hooked(model):
+        if type(model) is not nn.Sequential or hooked(model):
             return None
         kinds = [_kind(module) for module in model]
         chain = kinds[kinds[:1] == ["flatten"] :]
@@ -47,13 +50,13 @@ class Perceptron(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (b, C) of inputs (b, ...), without a graph for autograd."""
-        return self._forward(inputs)[0].t()
+        return self._forward(inputs)[0].mT
 
     @torch.no_grad()
     def backward(self, inputs: Tensor, targets: Tensor) -> None:
         """Set every ``.grad`` to that of the mean cross-entropy of inputs (b, ...) with targets (b,)."""
         logits, entered = self._forward(inputs)
-        δ = logits.softmax(dim=0).sub_(self.one_hot.index_select(1, targets)).div_(len(targets))
+        δ = logits.softmax(dim=-2).sub_(torch.embedding(self.one_hot, targets).mT).div_(targets.shape[-1])
         for layer, h in zip(reversed(self.layers), reversed(entered), strict=True):
             δ = layer.ready(δ)
             layer.accumulate(δ, h)
@@ -62,7 +65,7 @@ class Perceptron(nn.Module):
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (C, b), and what has entered each layer."""
-        h = inputs.flatten(1).t()
+        h = inputs.flatten(self._sample).mT
         entered: list[Tensor] = []
         for layer in self.layers:
             h = layer.ready(h.relu_() if entered else h)
@@ -71,26 +74,29 @@ class Perceptron(nn.Module):
         return h.to(self.one_hot.dtype), entered
 
 
-_through_relu = torch.ops.aten.threshold_backward.default
+_through_relu: Any = torch.ops.aten.threshold_backward.default
 
 
 class _Dense:
     def __init__(self, layer: nn.Linear, precision: torch.dtype | None) -> None:
         self.weight, self.bias, self.precision = layer.weight, layer.bias, precision or layer.weight.dtype
+        stacked = layer.weight.dim() == 3
+        self.mm = torch.bmm if stacked else torch.mm
+        self.addmm: Callable[..., Tensor] = torch.baddbmm if stacked else torch.addmm
 
     def ready(self, h: Tensor) -> Tensor:
         return h.to(self.precision)
 
     def forward(self, h: Tensor) -> Tensor:
         self.rounded = self.weight.to(self.precision)
-        return torch.addmm(self.bias.to(self.precision)[:, None], self.rounded, h)
+        return self.addmm(self.bias.to(self.precision)[..., None], self.rounded, h)
 
     def accumulate(self, δ: Tensor, h: Tensor) -> None:
-        self.weight.grad = torch.mm(δ, h.t()).to(self.weight.dtype)
-        self.bias.grad = δ.sum(dim=1, dtype=self.bias.dtype)
+        self.weight.grad = self.mm(δ, h.mT).to(self.weight.dtype)
+        self.bias.grad = δ.sum(dim=-1, dtype=self.bias.dtype)
 
     def adjoint(self, δ: Tensor) -> Tensor:
-        return torch.mm(self.rounded.t(), δ)
+        return self.mm(self.rounded.mT, δ)
 
 
 class _Sparse:
@@ -114,7 +120,7 @@ class _Sparse:
 
 def _kind(module: nn.Module) -> str:
     """What a module is in a chain; the empty string if it has no place there."""
-    if _hooked(module):
+    if hooked(module):
         return ""
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return "flatten"
@@ -122,9 +128,10 @@ def _kind(module: nn.Module) -> str:
         return "relu"
     parameters = [*module.parameters()]
     trained = len(parameters) == 2 and all(p.requires_grad and p.dtype in (torch.float32, torch.float64) for p in parameters)
+    trained = trained and not any(p._backward_hooks for p in parameters)
     return "linear" if type(module) in (nn.Linear, SparseLinear) and trained and parameters[0].numel() else ""
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
     """Would calling the module do more than its forward?"""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)

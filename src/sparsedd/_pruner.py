@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
+from operator import eq
 from typing import Literal
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from sparsedd import _checks, scores
 from sparsedd._mask import Mask
-from sparsedd._parameters import listed
+from sparsedd._parameters import listed, once, prunable, select
+from sparsedd._selection import FLOATS, Ranking, Scored, array, count
 
 NAMED: dict[str, scores.Score] = {
     "magnitude": scores.magnitude,
@@ -114,45 +116,50 @@ class Pruner:
     def _keep_of(self, model: nn.Module, mask: Mask | None, quota: Callable[[int, int], int]) -> Mask:
         """The mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
         if mask is None:
-            mask = _dense(model)
-        elif not isinstance(mask, Mask):
+            old = _unpruned(model)
+        elif isinstance(mask, Mask):
+            old = dict(mask._on(model))
+        else:
             raise TypeError(f"mask must be a Mask or None, got {type(mask).__name__}.")
-        old = mask._on(model)
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]
-        counts = []
+        plan = []
         for group in groups:
-            remaining = sum(int(old[name][1].sum()) for name in group)
-            counts.append(quota(sum(old[name][1].numel() for name in group), remaining))
-            if counts[-1] > remaining:
+            layers = [old[name] for name in group]
+            remaining = sum(p.numel() if keep is None else count(array(keep)) for p, keep in layers)
+            wanted = quota(sum(p.numel() for p, _ in layers), remaining)
+            if wanted > remaining:
                 what = "the mask" if self.scope == "global" else f"the mask of {group[0]!r}"
                 raise ValueError(
-                    f"{what} keeps {remaining:,} weights, fewer than the {counts[-1]:,} wanted: prune_to never regrows."
+                    f"{what} keeps {remaining:,} weights, fewer than the {wanted:,} wanted: prune_to never regrows."
                 )
-        if not sum(counts):
-            raise ValueError(f"nothing would be kept of {mask!r}: prune less, or stop the sweep here.")
+            plan.append((group, remaining, wanted))
+        if not any(wanted for _, _, wanted in plan):
+            raise ValueError(f"nothing would be kept of {mask or Mask.dense(model)!r}: prune less, or stop the sweep here.")
         score = NAMED[self.score] if isinstance(self.score, str) else self.score
         new: dict[str, Tensor] = {}
-        for group, count in zip(groups, counts, strict=True):
-            keeps = [old[name][1] for name in group]
-            values = [_scored(score, name, *old[name]) for name in group]
-            new |= zip(group, _highest(values, keeps, count), strict=True)
-        return Mask(new)
+        for group, remaining, wanted in plan:
+            ranking = Ranking([_scored(score, name, *old[name]) for name in group], remaining)
+            new |= zip(group, ranking.without_lowest(remaining - wanted), strict=True)
+        return Mask._of(new)
 
 
-def _dense(model: nn.Module) -> Mask:
-    """All kept, unless the weights say that some were pruned before."""
-    mask = Mask.dense(model)
-    zeros = sum(int(z.sum()) for p, _ in mask._on(model).values() if not (z := p == 0).all())
-    if zeros > 1 and 20 * zeros >= mask.size:
+def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:
+    """All the prunable weights, unless they say that some were pruned before."""
+    weights = once(select(model, prunable(model)))
+    size = sum(p.numel() for p in weights.values())
+    zeros = sum(z for n, p in weights.items() if (z := _scored(scores.magnitude, n, p, None).count(eq, 0)) < p.numel())
+    if zeros > 1 and 20 * zeros >= size:
         raise RuntimeError(
-            f"mask=None means that nothing is pruned yet, but {zeros:,} of {mask.size:,} weights are zero. "
+            f"mask=None means that nothing is pruned yet, but {zeros:,} of {size:,} weights are zero. "
             "Pass the mask; sparsedd.Mask.nonzero(model) finds it."
         )
-    return mask
+    return {name: (p, None) for name, p in weights.items()}
 
 
-def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor) -> Tensor:
-    """The scores of the kept weights of a parameter, as a vector."""
+def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
+    """The scores of a parameter. Magnitudes are left to be made slice by slice."""
+    if score is scores.magnitude and parameter.dtype in FLOATS:
+        return Scored(name, parameter.detach(), keep, abs)
     values = score(name, parameter)
     if not isinstance(values, Tensor):
         raise TypeError(f"the score of {name!r} must be a tensor, got {type(values).__name__}.")
@@ -160,37 +167,5 @@ def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tenso
         raise ValueError(f"the score of {name!r} must have shape {tuple(parameter.shape)}, got {tuple(values.shape)}.")
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"the score of {name!r} must be real numbers, got {values.dtype}.")
-    kept = values.detach().to(keep.device)[keep]
-    if kept.dtype != torch.float32:  # float64 ranks every narrower float, and integers up to 2**53, exactly
-        kept = kept.double() if kept.element_size() > 2 or not kept.is_floating_point() else kept.float()
-    if kept.isnan().any():
-        raise ValueError(f"the score of {name!r} is NaN for {int(kept.isnan().sum()):,} kept weights: has training diverged?")
-    return kept
-
-
-def _highest(values: list[Tensor], keeps: list[Tensor], count: int) -> list[Tensor]:
-    """Masks of the ``count`` highest scores among the kept weights; of equal scores the later positions stay."""
-    lose = sum(v.numel() for v in values) - count
-    if not lose:
-        return keeps
-    if any(v.dtype == torch.float64 for v in values):
-        values = [v.double() for v in values]
-    threshold = _kth_lowest(values, lose)
-    ties = lose - sum(int((v < threshold).sum()) for v in values)
-    chosen = []
-    for v, keep in zip(values, keeps, strict=True):
-        equal = v == threshold
-        stay = (v > threshold) | (equal & (equal.cumsum(0) > ties))
-        ties = max(0, ties - int(equal.sum()))
-        chosen.append(torch.zeros_like(keep).masked_scatter_(keep, stay))
-    return chosen
-
-
-def _kth_lowest(values: list[Tensor], k: int) -> float:
-    """The k-th lowest of all values, counted from 1."""
-    every = torch.cat([v.to(values[0].device) for v in values])
-    if every.device.type != "cpu":
-        return float(every.kthvalue(k).values)
-    array = every.numpy()
-    array.partition(k - 1)  # in place, in linear time
-    return float(array[k - 1])
+    values = values.detach().to(parameter.device)
+    return Scored(name, values if values.dtype in FLOATS else values.double(), keep)

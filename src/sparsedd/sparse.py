@@ -21,7 +21,7 @@ __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: The density below which a layer trains faster in sparse form, on the CPUs measured: ``benchmarks/sparse.py``.
+#: The density under which a layer trains faster in sparse form on the CPUs measured, see ``benchmarks/sparse.py``.
 BELOW = 0.35
 SAMPLED = 0.2  # the density below which sampling the product is faster than choosing from all of it
 
@@ -50,17 +50,14 @@ class SparseLinear(nn.Module):
         self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
         self.train(linear.training)
-        # By rows the values are in order; by columns they are in the order ``by_column``.
-        number = torch.zeros(keep.shape, dtype=torch.int64, device=keep.device)
-        number[keep] = torch.arange(len(self.values), device=keep.device)
-        rows, columns = keep.nonzero(as_tuple=True)
-        columns_t, rows_t = keep.t().nonzero(as_tuple=True)
+        rows, columns = keep.nonzero(as_tuple=True)  # the values are in this order
+        by_column = columns.argsort(stable=True)
         for name, index in (
             ("row_starts", _starts(rows, keep.shape[0])),
             ("columns", columns),
-            ("column_starts", _starts(columns_t, keep.shape[1])),
-            ("rows", rows_t),
-            ("by_column", number[rows_t, columns_t]),
+            ("column_starts", _starts(columns, keep.shape[1])),
+            ("rows", rows[by_column]),
+            ("by_column", by_column),
             ("places", rows * keep.shape[1] + columns),
         ):
             self.register_buffer(name, index.to(torch.int32), persistent=False)

@@ -22,6 +22,7 @@ from sparsedd.experiments._retraining import (
 )
 from sparsedd.experiments._run import reinit, run
 from sparsedd.experiments._run_all import run_all, work
+from sparsedd.experiments._run_fleet import run_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables, write_levels
 
@@ -54,6 +55,7 @@ __all__ = [
     "reproduce",
     "run",
     "run_all",
+    "run_fleet",
     "work",
     "write_levels",
 ]

@@ -27,8 +27,8 @@ from sparsedd.metrics import evaluate, learning_distance
 
 
 @lru_cache(maxsize=1)  # a worker process makes many problems of one data set
-def _source(dataset: str, normalization: str, folder: str | None) -> Data:
-    return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization}))
+def _source(dataset: str, normalization: str, folder: str | None, device: torch.device) -> Data:
+    return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization})).to(device)
 
 
 class Problem:
@@ -39,7 +39,7 @@ class Problem:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"device must be one that torch finds, got '{device}' on a machine without CUDA: use 'cpu'.")
         self.experiment = experiment
-        source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"))
+        source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
         if (experiment.train_size or 0) > len(source.train):
             raise ValueError(
                 f"train_size must be at most {len(source.train):,} for {experiment.dataset}, got {experiment.train_size:,}."
@@ -47,7 +47,6 @@ class Problem:
         source = source.first(experiment.train_size)
         noise = experiment.noise or (lambda labels, num_classes, seed: labels)
         noisy = NoisyLabels(source.train, noise, num_classes=source.num_classes, seed=experiment.seed)
-        source = source.to(device)
         targets, self.flipped = noisy.targets.to(device), noisy.flipped.to(device)
         self.train = source.train.tensors[0], targets
         self.test = source.test.tensors[0], source.test.tensors[1]

@@ -1,0 +1,166 @@
+"""Selection: the lowest of many scores, found exactly and without a copy of them all.
+
+What is as large as the weights costs more to write than to compute. So the scores are read a slice at a time: once to count
+those beside a narrow bracket around the wanted rank and to collect those inside, once more to write the masks.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor, inf, sqrt
+from operator import eq, lt
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SLICE = 1 << 16  # fits a core's cache
+LARGE_SLICE = 1 << 22  # on other devices, where each slice costs a wait
+FEW = 1 << 15  # so many are all collected, without a sample
+SAMPLE = 2 / 3  # n ** SAMPLE of n positions: more would cost more than the narrower bracket saves
+GOLDEN = (sqrt(5) - 1) / 2
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+Array: TypeAlias = Any  # numpy's on the CPU, where it compares ten times as fast as torch; else torch's
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a parameter, ``key(values)`` for ``values`` in FLOATS, and which of them count: None for all."""
+
+    name: str
+    values: Tensor
+    keep: Tensor | None
+    key: Callable[[Array], Array] = lambda values: values
+    least: torch.dtype = torch.float32  # the scores are as wide as this, or wider
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.promote_types(self.values.dtype, self.least)
+
+    def slices(self) -> Iterator[tuple[slice, Array, Array | None]]:
+        """Of one slice after the other: where it lies, its scores, and which of them count."""
+        keep = None if self.keep is None else array(self.keep.view(-1))
+        stop = 0
+        for piece in _pieces(self.values):
+            start, stop = stop, stop + piece.numel()
+            yield slice(start, stop), self.key(array(piece.to(self.dtype))), None if keep is None else keep[start:stop]
+
+    def count(self, test: Callable[[Array, float], Array], value: float) -> int:
+        """How many of those that count pass a test against a value."""
+        return sum(count(_among(keep, test(score, value))) for _, score, keep in self.slices())
+
+    def sample(self, share: float) -> Array:
+        """Those that count among a share of all positions. Golden steps keep time with no pattern of rows or kernels."""
+        size = self.values.numel()
+        steps = np.arange(ceil(share * size)) * GOLDEN % 1 * size
+        at = torch.from_numpy(steps.astype(np.int64)).to(self.values.device)
+        found = self.key(self.values.take(at).to(self.dtype))
+        return _host(found if self.keep is None else found[self.keep.take(at)])
+
+
+class Ranking:
+    """All the scores of a group that count, lowest first; of equal ones the earlier position is the lower."""
+
+    def __init__(self, group: Sequence[Scored], length: int) -> None:
+        widest = max((scored.dtype for scored in group), key=lambda dtype: dtype.itemsize)
+        self._group = [replace(scored, least=widest) for scored in group]
+        self._length = length
+
+    def without_lowest(self, lose: int) -> list[Tensor]:
+        """The mask of each parameter that keeps all but the ``lose`` lowest."""
+        threshold, go, equal = self._threshold(lose)
+        masks = []
+        for scored in self._group:
+            mask = torch.empty(scored.values.shape, dtype=torch.bool, device=scored.values.device)
+            out = array(mask.view(-1))
+            for here, score, keep in scored.slices():
+                if go == equal:
+                    stay = score > threshold
+                elif go == 0:
+                    stay = score >= threshold
+                else:
+                    stay = score > threshold
+                    same = _among(keep, score == threshold)
+                    ties = count(same)
+                    if ties > go:
+                        stay |= same & (same.cumsum(0) > go)
+                    go = max(0, go - ties)
+                out[here] = _among(keep, stay)
+            masks.append(mask)
+        return masks
+
+    def _threshold(self, lose: int) -> tuple[float, int, int]:
+        """The ``lose``-th lowest score, how many that equal it go, and how many there are."""
+        if not lose:
+            self._split(0.0, 0.0)
+            return -inf, 0, 1
+        for low, high in self._brackets(lose):
+            below, inside = self._split(low, high)
+            rank = lose - below
+            if 0 < rank <= len(inside):
+                inside.partition(rank - 1)  # in linear time
+                found = inside[rank - 1]
+                return float(found), rank - count(inside < found), count(inside == found)
+            end = low if rank <= 0 else high  # the threshold, where many scores equal it
+            less, equal = self._count(lt, end), self._count(eq, end)
+            if less < lose <= less + equal:
+                return end, lose - less, equal
+        raise AssertionError("the last bracket leaves nothing out")
+
+    def _brackets(self, lose: int) -> Iterator[tuple[float, float]]:
+        """Ever wider brackets for the ``lose``-th lowest score; four standard deviations of a sample's rank are the first."""
+        if self._length > FEW:
+            share = sum(scored.values.numel() for scored in self._group) ** (SAMPLE - 1)
+            sample = np.sort(np.concatenate([scored.sample(share) for scored in self._group]))
+            rank, margin = lose / self._length * len(sample), 2 * sqrt(len(sample))
+            while 0 < margin < len(sample):
+                first, last = floor(rank - margin), ceil(rank + margin)
+                yield float(sample[first]) if first >= 0 else -inf, float(sample[last]) if last < len(sample) else inf
+                margin *= 8
+        yield -inf, inf
+
+    def _split(self, low: float, high: float) -> tuple[int, Array]:
+        """How many scores are at most ``low``, and the scores between ``low`` and ``high``."""
+        below, inside = 0, []
+        for scored in self._group:
+            collected = []
+            for _, score, keep in scored.slices():
+                at_most, at_least = score <= low, score >= high
+                below += count(_among(keep, at_most))
+                collected.append(_host(score[_among(keep, ~(at_most | at_least))]))
+            inside.append(np.concatenate(collected))
+            if nan := count(np.isnan(inside[-1])):  # neither at most nor at least anything: none is missed
+                raise ValueError(f"the score of {scored.name!r} is NaN for {nan:,} kept weights: has training diverged?")
+        return below, np.concatenate(inside)
+
+    def _count(self, test: Callable[[Array, float], Array], value: float) -> int:
+        return sum(scored.count(test, value) for scored in self._group)
+
+
+def array(tensor: Tensor) -> Array:
+    """The same memory, as what is fastest on its device."""
+    return tensor.numpy(force=True) if tensor.device.type == "cpu" else tensor
+
+
+def count(flags: Array) -> int:
+    """How many are True."""
+    return int(np.count_nonzero(flags) if isinstance(flags, np.ndarray) else torch.count_nonzero(flags))
+
+
+def _host(values: Array) -> Array:
+    return values if isinstance(values, np.ndarray) else values.numpy(force=True)
+
+
+def _among(keep: Array | None, flags: Array) -> Array:
+    return flags if keep is None else flags & keep
+
+
+def _pieces(values: Tensor) -> Iterator[Tensor]:
+    """The values in slices, row after row; whatever the strides, they are never copied as a whole."""
+    size = SLICE if values.device.type == "cpu" else LARGE_SLICE
+    if values.is_contiguous():
+        yield from values.view(-1).split(size)
+    else:
+        for rows in values.split(max(1, size // values[0].numel())):
+            yield rows.reshape(-1)

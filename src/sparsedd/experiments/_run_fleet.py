@@ -1,0 +1,187 @@
+"""run_fleet: experiments of one shape, level by level, trained as one."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from copy import deepcopy
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from sparsedd._mask import Mask
+from sparsedd.experiments._execution import EVALUATION_BATCH, tensor_cores
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._level import Curves, Level
+from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._retraining import Schedule
+from sparsedd.experiments._store import Store
+from sparsedd.experiments._train import sgd
+from sparsedd.fleet import Fleet
+
+# What the experiments of a fleet may differ in. They share all else: data set, net, batch size, optimizer, levels.
+OWN = {
+    *("noise", "pruner", "retraining", "one_shot", "tickets_of", "rewind_step"),
+    *("initialization", "sparse_below", "scale", "seed"),
+}
+
+Stores = Mapping[Experiment, Store]
+
+
+def run_fleet(
+    experiments: Iterable[Experiment], out: str | os.PathLike[str], *, device: str | torch.device = "cpu"
+) -> Iterator[dict[Experiment, Level]]:
+    """Run experiments of one shape together, yielding a level of each when all of them have finished it.
+
+    It stores what :func:`run` stores, and each of the two goes on where the other has stopped. Initial weights, labels, data
+    orders and scores are those of :func:`run`. What is trained is equal up to the rounding of batched products, which training
+    amplifies as it does any other: in the end, the two differ as two machines would.
+
+    The level is the unit: what the folder ``out`` holds is yielded from there, and a run that was stopped at any moment goes on
+    with the level it was in. Those that start a level at other steps or learning rates than the rest, as fine-tuning does, are
+    a fleet of their own; so are the experiments that others take their masks of. A level's ``seconds`` are a member's share.
+
+    All layers are dense, whatever their ``sparse_below``. So on a CPU a fleet is the faster one for small nets
+    that are not very sparse, and :func:`run` beyond that.
+
+    Parameters
+    ----------
+    experiments
+        They may differ in seed, noise, pruner, retraining method, rewind step, and in whose masks they take.
+
+    Raises
+    ------
+    ValueError
+        When they differ in anything else; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> experiments = [replace(Experiment().scaled("smoke"), seed=seed) for seed in range(3)]
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     [[level.remaining for level in levels.values()] for levels in run_fleet(experiments, out)]
+    [[5040, 5040, 5040], [4032, 4032, 4032], [3225, 3225, 3225]]
+    """
+    members = _alike(experiments)
+    stores = {e: Store(out, e) for e in members}
+    finished = {e: store.levels() for e, store in stores.items()}
+    originals = {e: replace(e, retraining=e.tickets_of, tickets_of=None) for e in members if e.tickets_of is not None}
+    tickets = {e: Store(out, original) for e, original in originals.items()}
+    source = enumerate(run_fleet(originals.values(), out, device=device) if originals else ())
+    problems: dict[Experiment, Problem] = {}
+    for number in range(members[0].levels):
+        missing = [e for e in members if len(finished[e]) <= number]
+        problems |= {e: Problem(e, device) for e in missing if e not in problems}
+        if any(e in tickets for e in missing):
+            next(level for level, _ in source if level == number)
+        with ExitStack() as locks:
+            for e in sorted(missing, key=lambda e: e.folder):  # in one order everywhere: nobody waits in a circle
+                locks.enter_context(stores[e].locked())
+                finished[e] = stores[e].levels()  # somebody else may have had the lock
+            _finish(number, [problems[e] for e in missing if len(finished[e]) <= number], stores, tickets)
+            finished |= {e: stores[e].levels() for e in missing}
+        yield {e: finished[e][number] for e in members}
+
+
+def _finish(number: int, problems: Sequence[Problem], stores: Stores, tickets: Stores) -> None:
+    """Prune, rewind, retrain and store a level of each problem, as :meth:`.Problem.level` does of one."""
+    groups: dict[tuple[int, tuple[float, ...]], list[tuple[Problem, nn.Module, Mask, Schedule]]] = {}
+    for problem in problems:
+        e, model = problem.experiment, deepcopy(problem.original)
+        mask = problem.mask(model, number, stores[e], tickets.get(e))
+        start, rate = problem.begin(model, number, stores[e])
+        key = (start, tuple(map(rate, range(start, problem.steps))))
+        groups.setdefault(key, []).append((problem, model, mask, rate))
+    for (start, _), group in groups.items():
+        members, models, masks, rates = zip(*group, strict=True)
+        _together(number, members, models, masks, start, rates[0], stores)
+
+
+def _together(
+    number: int,
+    problems: Sequence[Problem],
+    models: Sequence[nn.Module],
+    masks: Sequence[Mask],
+    start: int,
+    rate: Schedule,
+    stores: Stores,
+) -> None:
+    """Train the models of a level as a fleet, in place, and store what came of it."""
+    began = time.perf_counter()
+    fleet = Fleet(models)
+    optimizer = sgd(fleet, problems[0].experiment)
+
+    def reached(step: int) -> None:
+        for i, e in enumerate(problem.experiment for problem in problems):
+            if number == 0 and step == e.rewind_step:
+                stores[e].save_start({name: tensor[i] for name, tensor in fleet.state_dict().items()})
+
+    precision = problems[0].experiment.precision
+    with tensor_cores(precision), fleet.enforce(masks, optimizer) if number else nullcontext():
+        curves = _train(fleet, optimizer, problems, start, rate, reached)
+    finished = list(zip(problems, fleet.copy_to_(models), masks, strict=True))
+    records = [p.measured(number, model, mask, curve) for (p, model, mask), curve in zip(finished, curves, strict=True)]
+    seconds = (time.perf_counter() - began) / len(finished)
+    for i, (problem, model, mask) in enumerate(finished):
+        momentum = None
+        if problem.experiment.momentum:  # zero for pruned weights since the enforcement has ended
+            momentum = {name: optimizer.state[p]["momentum_buffer"][i] for name, p in fleet.named_parameters()}
+        stores[problem.experiment].add(replace(records[i], seconds=seconds), model.state_dict(), mask, momentum)
+
+
+def _train(
+    fleet: Fleet,
+    optimizer: SGD,
+    problems: Sequence[Problem],
+    start: int,
+    rate: Schedule,
+    reached: Callable[[int], None],
+) -> list[Curves]:
+    """SGD from a step to the end of the last epoch, in place: the curves of each member. See :func:`._train.train`."""
+    e, each = problems[0].experiment, [problem.batches for problem in problems]
+    (images, _), test = problems[0].train, problems[0].test  # the labels alone are each member's own
+    train = images, torch.stack([problem.train[1] for problem in problems])
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=e.precision == "bfloat16")
+    curves: list[list[tuple[int, float, float, float, float]]] = [[] for _ in problems]
+    for epoch in range(start // len(each[0]), e.epochs):
+        fleet.train()
+        first = max(start, epoch * len(each[0]))
+        epochs = (batches.epoch(epoch, first % len(batches)) for batches in each)
+        for step, batch in enumerate(zip(*epochs, strict=True), first):
+            reached(step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step)
+            inputs, labels = (torch.stack(part) for part in zip(*batch, strict=True))
+            with autocast:
+                fleet.backward(inputs, labels)
+            optimizer.step()
+        done = epoch + 1
+        if done % e.evaluate_every == 0 or done == e.epochs:
+            with autocast:
+                measured = zip(*(fleet.evaluate(_in_order(*part)) for part in (train, test)), strict=True)
+            for curve, (a, b) in zip(curves, measured, strict=True):
+                curve.append((done, a.accuracy, b.accuracy, a.loss, b.loss))
+    return [Curves(*zip(*curve, strict=True)) for curve in curves]
+
+
+def _in_order(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """All inputs (n, ...) in batches, with targets that all share (n,) or each member's own (members, n)."""
+    for x, y in zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH, dim=-1), strict=True):
+        yield (x if y.dim() == 1 else x.expand(len(y), *x.shape)), y
+
+
+def _alike(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments, each once, that can be one fleet."""
+    members = list(dict.fromkeys(experiments))
+    if not members:
+        raise ValueError("a fleet needs at least one experiment, got none.")
+    for e in members:
+        if not isinstance(e, Experiment):
+            raise TypeError(f"experiments must be Experiments, got {e!r}.")
+        for name in (f.name for f in fields(e) if f.name not in OWN):
+            ours, theirs = getattr(members[0], name), getattr(e, name)
+            if ours != theirs:
+                raise ValueError(f"the experiments of a fleet share their {name}, got {ours!r} and {theirs!r}: run each alone.")
+    return members

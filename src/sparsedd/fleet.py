@@ -1,0 +1,332 @@
+"""Fleet: many models of one shape, trained as one.
+
+A small net leaves a machine idle: most of a step is book-keeping, and on a GPU the launch of kernels. With the weights of many
+nets stacked, one product, one optimizer and one launch serve them all.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.parameter import UninitializedParameter
+from torch.optim import Optimizer
+
+from sparsedd import _restored
+from sparsedd._enforcement import Enforcement
+from sparsedd._mask import Mask
+from sparsedd._parameters import unwrapped
+from sparsedd._perceptron import Perceptron, hooked
+from sparsedd.metrics import Evaluation
+
+__all__ = ["Fleet", "cross_entropy"]
+
+_POINTWISE = (nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of each member, (members,), for logits (members, b, C) and targets (members, b).
+
+    Train on the sum: a member's weights are in one term of it alone, so that each gets the gradient of its own loss.
+
+    >>> cross_entropy(torch.zeros(2, 4, 10), torch.zeros(2, 4, dtype=torch.int64))
+    tensor([2.3026, 2.3026])
+    """
+    each = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return each.reshape(targets.shape).mean(dim=1)
+
+
+class Fleet(nn.Module):
+    r"""Models of one shape as one module: each with its own weights, batch, mask and, in the end, result.
+
+    A parameter W of the models becomes one of shape (members, \*W.shape) under the same name, a buffer likewise. So the
+    optimizer may be any that treats weights one by one: all members share its settings, and nothing else. A member learns
+    what it would learn alone, up to float rounding, whoever the others are.
+
+    Chains of Linear layers and activations are run as one batched product a layer; :meth:`backward` makes the most of them.
+    Anything else is run by :func:`torch.vmap`, which it must support: what draws random numbers in its forward pass, such as
+    Dropout while training, does not. Convolutions become grouped ones; on a CPU this pays for narrow nets alone, and autocast
+    does not reach them.
+
+    Parameters
+    ----------
+    models
+        They are copied. All have one architecture, and are in one mode and on one device; what is neither parameter nor
+        buffer is taken from the first.
+
+    Raises
+    ------
+    ValueError
+        When the models differ, or share parameters; the message names the first place.
+
+    Examples
+    --------
+    >>> models = [nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)) for _ in range(5)]
+    >>> fleet = Fleet(models)
+    >>> fleet
+    Fleet(5 members of Sequential, 67 parameters each)
+    >>> masks = [Mask.dense(model) for model in models]
+    >>> optimizer = torch.optim.SGD(fleet.parameters(), lr=0.1)
+    >>> inputs, targets = torch.randn(5, 10, 4), torch.randint(3, (5, 10))
+    >>> with fleet.enforce(masks, optimizer):
+    ...     for _ in range(3):
+    ...         optimizer.zero_grad()
+    ...         cross_entropy(fleet(inputs), targets).sum().backward()
+    ...         optimizer.step()
+    >>> models = fleet.members()
+    """
+
+    _tree: nn.Module  # one model around the stacked tensors
+
+    def __init__(self, models: Iterable[nn.Module]) -> None:
+        super().__init__()
+        every = _alike(models)
+        tensors = [_tensors(model) for model in every]
+        stacked: dict[int, Any] = {
+            id(first): _as(first, torch.stack([each[name].detach() for each in tensors])) for name, first in tensors[0].items()
+        }
+        tree = deepcopy(every[0], stacked)  # what is in the memo is not copied: the first model around stacked tensors
+        # The fleet's children, parameters and buffers are the tree's, so that the names are those of one model.
+        self.__dict__["_tree"] = tree
+        for shared in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[shared] = tree.__dict__[shared]
+        self.training = tree.training
+        self._size = len(every)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        count = sum(p[0].numel() for p in self.parameters())
+        return f"Fleet({len(self)} members of {type(self._tree).__name__}, {count:,} parameters each)"
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The outputs (members, b, ...) of the members for inputs (members, b, ...), each for its own.
+
+        Inputs that they share are ``inputs.expand(len(fleet), *inputs.shape)``, which takes no memory.
+        """
+        tree = self._tree_for(inputs)
+        if _is_chain(tree):
+            return _through(tree, inputs)
+        state = _tensors(tree)
+        try:
+            outputs, replaced = vmap(self._of_one)(state, inputs)
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "Batching rule" not in str(error):
+                raise
+            kind = type(tree).__name__
+            raise RuntimeError(f"a {kind} can't be run as a fleet: train its models one by one. torch says: {error}") from error
+        with torch.no_grad():
+            for name, value in replaced.items():
+                state[name].copy_(value)
+        result: Tensor = outputs
+        return result
+
+    def backward(self, inputs: Tensor, targets: Tensor) -> None:
+        """Set every ``.grad`` to that of its member's mean cross-entropy for inputs (members, b, ...), targets (members, b).
+
+        It is ``zero_grad()`` and ``cross_entropy(fleet(inputs), targets).sum().backward()``, faster for chains of Linear layers
+        and ReLU, as the gradients are written out: a small net's autograd costs as much as its products.
+        """
+        tree, device = self._tree_for(inputs), inputs.device.type
+        if targets.shape != inputs.shape[:2]:
+            raise ValueError(f"targets must have shape {tuple(inputs.shape[:2])}, got {tuple(targets.shape)}.")
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        perceptron = None if hooked(self) else Perceptron.of(tree, precision)
+        if perceptron is not None and (inputs.dim() == 3 or type(next(iter(tree.children()))) is nn.Flatten):
+            _fits(next(iter(self.parameters())), inputs.flatten(2))
+            perceptron.backward(inputs, targets)
+            return
+        self.zero_grad()
+        loss = cross_entropy(self(inputs), targets).sum()
+        with torch.autocast(device, enabled=False):
+            loss.backward()
+
+    def _tree_for(self, inputs: Tensor) -> nn.Module:
+        if not isinstance(inputs, Tensor) or inputs.dim() < 2 or len(inputs) != len(self):
+            got = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise ValueError(f"inputs must be (members, batch, ...) with {len(self)} members, got {got}.")
+        self._tree.training = self.training
+        return self._tree
+
+    def _of_one(self, state: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """A member's outputs, and the buffers that its forward pass has put others in the place of."""
+        after = dict(state)
+        outputs = functional_call(self._tree, after, (inputs,))
+        return outputs, {name: value for name, value in after.items() if value is not state[name]}
+
+    def mask(self, masks: Sequence[Mask]) -> Mask:
+        """The members' masks as one mask of the fleet.
+
+        >>> fleet = Fleet([nn.Linear(2, 1), nn.Linear(2, 1)])
+        >>> fleet.mask([Mask({"weight": torch.tensor([[True, keep]])}) for keep in (True, False)])
+        Mask(3 of 4 weights, sparsity 25.00%)
+        """
+        if isinstance(masks, Mask) or len(masks) != len(self):
+            got = masks if isinstance(masks, Mask) else len(masks)
+            raise ValueError(f"a fleet of {len(self)} takes a list of {len(self)} masks, one for each member, got {got}.")
+        for mask in masks:
+            if not isinstance(mask, Mask):
+                raise TypeError(f"masks must hold Masks, got {mask!r}.")
+            _ = masks[0] | mask  # other names or shapes raise
+        return Mask({name: torch.stack([mask[name].to(masks[0][name].device) for mask in masks]) for name in masks[0]})
+
+    def enforce(self, masks: Sequence[Mask], *optimizers: Optimizer) -> Enforcement:
+        """Hold each member's pruned weights at zero, as :meth:`.Mask.enforce` does."""
+        return self.mask(masks).enforce(self, *optimizers)
+
+    def members(self) -> list[nn.Module]:
+        """The members as ordinary models: copies of the weights and buffers as they are now, and of the mode."""
+        self._tree.training = self.training
+        return [
+            deepcopy(self._tree, {id(t): _as(t, t.detach()[i].clone()) for t in _tensors(self._tree).values()})
+            for i in range(len(self))
+        ]
+
+    @torch.no_grad()
+    def copy_to_(self, models: Sequence[nn.Module]) -> Sequence[nn.Module]:
+        """Copy the members' weights and buffers into models, and give these back.
+
+        Raises
+        ------
+        ValueError
+            When the models are not as many, or not of this shape; they are as they were.
+        """
+        if len(models) != len(self):
+            raise ValueError(f"a fleet of {len(self)} is copied to {len(self)} models, got {len(models)}.")
+        ours, pairs = _tensors(self._tree), []
+        for i, model in enumerate(models):
+            theirs = _tensors(unwrapped(model))
+            for name in (*ours, *theirs):
+                a, b = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
+                if a is None or b is None or a[1:] != b:
+                    raise ValueError(f"{name!r} has shape {a and a[1:]} in the fleet and {b} in model {i}.")
+            pairs += [(theirs[name], stacked[i]) for name, stacked in ours.items()]
+        for target, source in pairs:
+            target.copy_(source)
+        return models
+
+    def evaluate(
+        self, batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    ) -> list[Evaluation]:
+        """Each member's mean loss and accuracy, as :func:`.metrics.evaluate` measures them.
+
+        Parameters
+        ----------
+        batches
+            Of inputs (members, b, ...) and targets (members, b), or of inputs (b, ...) and targets (b,) that all share.
+        loss
+            ``(logits (members, b, C), targets (members, b)) -> (members,)``, means over the batch.
+        """
+        device = next((p.device for p in self.parameters()), None)
+        losses, correct, counts = [], [], []
+        with _restored.modes(self), torch.no_grad():
+            self.eval()
+            for inputs, targets in batches:
+                inputs, targets = inputs.to(device), targets.to(device)
+                if targets.dim() == 1:
+                    inputs, targets = (tensor.expand(len(self), *tensor.shape) for tensor in (inputs, targets))
+                if not targets.numel():
+                    continue
+                logits = self(inputs)
+                if logits.dim() != 3 or targets.shape != logits.shape[:2]:
+                    got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+                    raise ValueError(f"evaluate takes (members, b, C) logits and (members, b) targets, got {got}.")
+                losses.append(loss(logits, targets))
+                correct.append((logits.argmax(dim=2) == targets).sum(dim=1))
+                counts.append(targets.shape[1])
+        if not counts:
+            raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
+        n = sum(counts)  # read from the device at the end alone: a GPU need not wait
+        total = torch.stack(losses).cpu().double().mul_(torch.tensor(counts)[:, None]).sum(dim=0) / n
+        right = torch.stack(correct).sum(dim=0)
+        return [Evaluation(loss, hits / n, n) for loss, hits in zip(total.tolist(), right.tolist(), strict=True)]
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return dict(named)
+
+
+def _as(kind: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor as a parameter or a buffer, whichever the other is."""
+    return nn.Parameter(tensor, kind.requires_grad) if isinstance(kind, nn.Parameter) else tensor
+
+
+def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
+    """The unwrapped models, of which it is known that they can be stacked."""
+    if not isinstance(models, Iterable) or (isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)):
+        raise TypeError(f"models must be a list of models, got {type(models).__name__}: write Fleet([model, ...]).")
+    every = list(models)
+    if not every:
+        raise ValueError("a fleet needs at least one model, got none.")
+    for model in every:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"the members of a fleet are torch.nn.Modules, got {type(model).__name__}.")
+    every = [unwrapped(model) for model in every]
+    owners: dict[int, str] = {}
+    first = _described(every[0])
+    for i, model in enumerate(every):
+        described = _described(model)
+        for name in (*first, *described):
+            a, b = first.get(name, "missing"), described.get(name, "missing")
+            if a != b:
+                raise ValueError(f"the models of a fleet are alike, but {name} is {a} in the first and {b} in model {i}.")
+        for name, tensor in _tensors(model).items():
+            here = f"{name!r} of model {i}"
+            if id(tensor) in owners:
+                raise ValueError(f"{owners[id(tensor)]} and {here} are one tensor: a fleet's weights are each its own.")
+            owners[id(tensor)] = here
+    return every
+
+
+def _described(model: nn.Module) -> dict[str, str]:
+    """What each module, parameter and buffer is, but for its values."""
+    found = {}
+    for name, m in model.named_modules(remove_duplicate=False):
+        mode = "training" if m.training else "evaluation"
+        found[f"module {name!r}" if name else "the model"] = f"{type(m).__name__}({m.extra_repr()}) in {mode} mode"
+    for name, t in _tensors(model).items():
+        if isinstance(t, UninitializedParameter):
+            raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
+        kind = ("trained" if t.requires_grad else "frozen") if isinstance(t, nn.Parameter) else "a buffer"
+        found[repr(name)] = f"{kind}, {tuple(t.shape)}, {t.dtype}, on {t.device}"
+    return found
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Can the module be run on stacked inputs and weights as it is?"""
+    if hooked(module):
+        return False
+    if type(module) is nn.Sequential:
+        return all(map(_is_chain, module))
+    if type(module) is nn.Flatten:
+        return (module.start_dim, module.end_dim) == (1, -1)
+    return type(module) is nn.Linear or type(module) in _POINTWISE
+
+
+def _through(module: nn.Module, x: Tensor) -> Tensor:
+    """What the chain makes of x (members, b, ...). torch.vmap takes half as long again: this is for nets that small."""
+    if isinstance(module, nn.Sequential):
+        for child in module:
+            x = _through(child, x)
+        return x
+    if isinstance(module, nn.Linear):
+        # As W xᵀ, not x Wᵀ: its gradient then has the layout of W.
+        w, b = module.weight, module.bias
+        _fits(w, x)
+        columns = x.reshape(len(x), -1, x.shape[-1]).mT
+        y = torch.bmm(w, columns) if b is None else torch.baddbmm(b[:, :, None], w, columns)
+        return y.mT.reshape(*x.shape[:-1], w.shape[1])
+    if isinstance(module, nn.Flatten):
+        return x.flatten(2)
+    result: Tensor = module(x)
+    return result
+
+
+def _fits(weight: Tensor, x: Tensor) -> None:
+    if x.shape[-1] != weight.shape[-1]:
+        raise ValueError(f"a layer of {weight.shape[-1]} inputs got {x.shape[-1]}: its inputs have shape {tuple(x.shape)}.")
