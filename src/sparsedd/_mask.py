@@ -54,8 +54,7 @@ class Mask(Mapping[str, Tensor]):
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
         if not isinstance(keep, Mapping):
             raise TypeError(f"keep must map parameter names to bool tensors, got {type(keep).__name__}.")
-        if not keep:
-            raise ValueError("a mask needs at least one parameter, got none.")
+        _not_empty(keep)
         for name, tensor in keep.items():
             if not isinstance(name, str):
                 raise TypeError(f"the names of a mask are strings, got {name!r}.")
@@ -70,6 +69,7 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def _of(cls, keep: dict[str, Tensor]) -> Self:
         """The mask that these tensors are from now on: bool, contiguous, in no other hands."""
+        _not_empty(keep)
         mask = cls.__new__(cls)
         mask._keep, mask._digest = keep, None
         return mask
@@ -310,6 +310,11 @@ class Mask(Mapping[str, Tensor]):
     def _bytes(self) -> bytes:
         packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
         return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
+
+
+def _not_empty(keep: Mapping[str, Tensor]) -> None:
+    if not keep:
+        raise ValueError("a mask needs at least one parameter, got none.")
 
 
 def _packed(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
