@@ -6,7 +6,6 @@ the rounds of the ratio within a round.
 
 import ctypes
 import datetime
-import json
 import multiprocessing
 import platform
 import re
@@ -65,15 +64,16 @@ def _status(key: str) -> int:
 
 
 def report(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table, and write them to ``results/NAME.json`` with the machine, the versions and the date."""
+    """Print rows as a table, and write it to ``results/NAME.md`` with the command, the machine, the versions and the date."""
     columns = list(rows[0])
     cells = [[_shown(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
-    for line in [columns, ["-" * width for width in widths], *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    lines = [columns, ["-" * width for width in widths], *cells]
+    table = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    print(*table, sep="\n")
     RESULTS.mkdir(exist_ok=True)
-    content = {"command": command, "machine": machine(), "date": datetime.date.today().isoformat(), "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    where = f"`{command}` on {machine()}, {datetime.date.today().isoformat()}."
+    (RESULTS / f"{name}.md").write_text("\n".join([*table, "", where]) + "\n")
 
 
 def machine() -> str:

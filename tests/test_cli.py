@@ -138,6 +138,17 @@ def test_processes_do_not_change_a_figure(tmp_path, capfd):
     assert (tmp_path / "1" / "figure.png").read_bytes() == (tmp_path / "2" / "figure.png").read_bytes()
 
 
+def test_nets_of_one_shape_are_trained_as_one(tmp_path):
+    common = ["--scale", "smoke", "--seeds", "2", "--processes", "1"]
+    assert main(["run", "lenet-digits", *common, "--fleet", "--out", str(tmp_path / "fleet")]) == 0
+    assert main(["run", "lenet-digits", *common, "--out", str(tmp_path / "alone")]) == 0
+    assert main(["figure", "13", *common, "--fleet", "--out", str(tmp_path / "figure")]) == 0
+    tables = [list(csv.DictReader((tmp_path / which / "levels.csv").read_text().splitlines())) for which in ("fleet", "alone")]
+    for ours, theirs in zip(*tables, strict=True):
+        assert (ours["seed"], ours["remaining"]) == (theirs["seed"], theirs["remaining"])
+        assert float(ours["learning_distance"]) == pytest.approx(float(theirs["learning_distance"]), rel=1e-3)
+
+
 def test_the_list_of_figures_has_all_of_them(capsys):
     assert main(["figure", "list"]) == 0
     assert [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()] == list(range(1, 50))
@@ -199,6 +210,7 @@ def test_tables_that_are_not_there_are_one_line_and_exit_1(tmp_path, capsys):
         (["--noise", "asymmetric:0.4", "--scope", "layer"], "digits-lenet_300_100-asymmetric40-magnitude-layer-ltr"),
         (["--noise", "none", "--retraining", "finetuning"], "digits-lenet_300_100-clean-magnitude-finetuning"),
         (["--one-shot", "--score", "gradient"], "digits-lenet_300_100-symmetric40-gradient-oneshot-ltr"),
+        (["--precision", "bfloat16"], "digits-lenet_300_100-symmetric40-magnitude-bfloat16-ltr"),
         (["--reinit"], "digits-lenet_300_100-symmetric40-magnitude-reinit-of-ltr"),
     ],
 )

@@ -57,6 +57,7 @@ def test_logits_and_gradients_are_those_of_autograd_dense_and_sparse(sizes, n, d
     logits = model(inputs)
     torch.testing.assert_close(perceptron(inputs), logits, **tolerance)
     assert not perceptron(inputs).requires_grad
+    torch.testing.assert_close(perceptron.loss(perceptron(inputs), targets), cross_entropy(logits, targets), **tolerance)
     cross_entropy(logits, targets).backward()
     perceptron.backward(inputs, targets)
     for name, layer in fast.named_children():

@@ -14,12 +14,13 @@ from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, T
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._pool import cores, watched, workers
 from sparsedd.experiments._reproduce import finish
+from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level, summary
 from sparsedd.experiments._sweep import Sweep
 
 # The options of figure that are about computing it, with their defaults.
-COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu"}
+COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu", "fleet": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="sparse double descent on scikit-learn's digits, in about a minute")
-    unchanged = {"noise": None, "score": None, "scope": None, "retraining": None, "one_shot": False, "reinit": False}
-    demo.set_defaults(command=_run, preset="lenet-digits", scale="small", **unchanged)
+    unchanged = dict.fromkeys(("noise", "score", "scope", "retraining", "precision"))
+    demo.set_defaults(command=_run, preset="lenet-digits", scale="small", one_shot=False, reinit=False, **unchanged)
     _add_run_options(demo, seeds=4, out=Path("demo"))
 
     run = commands.add_parser("run", help="a row of the paper's table of experiments, as it is or changed")
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
     run.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
     run.add_argument("--retraining", choices=tuple(METHODS), help="what a level starts from")
+    run.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="of products (default: float32)")
     run.add_argument("--one-shot", action="store_true", help="prune the dense net to each level at once")
     run.add_argument("--reinit", action="store_true", help="the same masks with new initial weights")
     _add_run_options(run, seeds=1, out=None)
@@ -91,6 +93,9 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
         "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU"
     )
     parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
+    parser.add_argument(
+        "--fleet", action="store_true", default=None if figure else False, help="train nets of one shape as one: for a GPU"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -101,7 +106,8 @@ def _run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
     count, done = min(len(wanted), _processes(options)), 0
-    tasks = [partial(experiments.work, wanted[k::count], runs, device=options.device) for k in range(count)]
+    task = work_fleet if options.fleet else experiments.work
+    tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
     with workers(count) as pool:
         for _ in watched(pool, tasks):
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
@@ -121,6 +127,8 @@ def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
         preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
     changed = {name: getattr(options, name) for name in ("score", "scope") if getattr(options, name)}
     preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot)
+    if options.precision:
+        preset = replace(preset, precision=options.precision)
     if options.retraining:
         preset = replace(preset, retraining=METHODS[options.retraining])
     return preset.reinitialized() if options.reinit else preset
@@ -171,7 +179,7 @@ def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
     sweeps = figure.members(options.seeds, options.seed)
     total, said = sum(experiment.levels for experiment in sweeps), 0
     with workers(_processes(options)) as pool:
-        for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device):
+        for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
             for done in watched(pool, tasks):
                 levels = sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
                 if levels > said or (levels == total and done == len(tasks)):

@@ -138,7 +138,7 @@ def evaluate(
                     f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
                 )
             total_loss = total_loss.to(logits.device) + loss(logits, targets).double() * len(targets)
-            correct = correct.to(logits.device) + (logits.argmax(dim=1) == targets).sum()
+            correct = correct.to(logits.device) + (logits.contiguous().argmax(dim=1) == targets).sum()
             n += len(targets)
     if not n:
         raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")

@@ -42,6 +42,8 @@ class Execution:
         What is called for its logits.
     backward
         Sets the gradients of the mean cross-entropy of a batch (inputs, labels).
+    loss
+        The mean cross-entropy of logits with labels.
     batches
         What it trains on.
     evaluated
@@ -50,22 +52,24 @@ class Execution:
 
     net: nn.Module
     backward: Callable[[Tensor, Tensor], None]
+    loss: Callable[[Tensor, Tensor], Tensor]
 
     def __init__(
         self, model: nn.Module, mask: Mask, experiment: Experiment, batches: Batches, train: Samples, test: Samples
     ) -> None:
         self.mask, self.batches = mask, batches
-        self.model, rest = sparse.compact(model, mask, below=experiment.sparse_below)
+        on_gpu = batches.targets.is_cuda
+        self.model, rest = sparse.compact(model, mask, below=0.0 if on_gpu else experiment.sparse_below)
         self.rest = None if rest is None or rest.density == 1 else rest
         self._bfloat16 = experiment.precision == "bfloat16"
         perceptron = Perceptron.of(self.model, torch.bfloat16 if self._bfloat16 else None)
         if perceptron is not None:
-            self.net, self.backward = perceptron, perceptron.backward
+            self.net, self.backward, self.loss = perceptron, perceptron.backward, perceptron.loss
         else:
-            if next(model.parameters()).is_cuda:
+            if on_gpu:
                 self.model.to(memory_format=torch.channels_last)
             self.net = torch.compile(self.model) if experiment.compiled else self.model  # type: ignore[assignment]
-            self.backward = self._autograd
+            self.backward, self.loss = self._autograd, cross_entropy
         first = next((m for m in self.model.modules() if isinstance(m, nn.Linear | sparse.SparseLinear)), None)
         if perceptron is not None and isinstance(first, sparse.SparseLinear):
             live = first.live()

@@ -57,7 +57,7 @@ class Experiment:
     evaluate_every
         Epochs from one evaluation to the next; the last epoch is always evaluated.
     sparse_below
-        Linear layers of less density are executed in sparse form, see :mod:`sparsedd.sparse`; 0 never does.
+        On a CPU, linear layers of less density are executed in sparse form, see :mod:`sparsedd.sparse`; 0 never does.
     precision
         Of products: ``"float32"``, ``"tf32"`` (on a GPU that has it), or ``"bfloat16"`` (autocast: weights, gradients and
         layers in sparse form stay float32).
@@ -167,6 +167,7 @@ class Experiment:
             *(["layer"] if pruner.scope == "layer" else []),
             *([f"f{100 * float(pruner.fraction):g}"] if float(pruner.fraction) != 0.2 else []),
             *(["oneshot"] if self.one_shot else []),
+            *([self.precision] if self.precision != "float32" else []),
         ]
         return "-".join(map(str, (self.dataset, self.model, noise, pruner.score, *how, method)))
 

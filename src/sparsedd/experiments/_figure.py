@@ -18,6 +18,7 @@ from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run_all import pinned, work
+from sparsedd.experiments._run_fleet import fleets, work_fleet
 from sparsedd.experiments._scales import Scale
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._sweep import Sweep
@@ -96,7 +97,13 @@ class Figure:
         ]
 
     def stages(
-        self, runs: PathLike, seeds: int | None = None, *, seed: int = 0, device: str | torch.device = "cpu"
+        self,
+        runs: PathLike,
+        seeds: int | None = None,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        fleet: bool = False,
     ) -> Iterator[list[Task]]:
         """What is to be computed, in stages: the tasks of one may run side by side, and must be done before the next is asked.
 
@@ -110,11 +117,15 @@ class Figure:
             As for :meth:`members`.
         device
             Where to train.
+        fleet
+            Train sweeps of one shape as one, see :func:`run_fleet`.
         """
         members = self.members(seeds, seed)
         for with_tickets in (False, True):
             chosen = [e for e in members if (e.tickets_of is not None) == with_tickets]
-            if chosen:
+            if fleet and chosen:
+                yield [partial(work_fleet, group, runs, device) for group in fleets(chosen)]
+            elif chosen:
                 yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
         places = self._places(runs, members)
         if self.drawing.needs in ("redense", "interpolation", "directions"):

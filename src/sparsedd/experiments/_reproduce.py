@@ -20,6 +20,7 @@ def reproduce(
     seeds: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    fleet: bool = False,
     executor: Executor | None = None,
     runs: PathLike | None = None,
 ) -> list[Claim]:
@@ -33,8 +34,8 @@ def reproduce(
         The folder.
     seeds, seed
         As for :meth:`Figure.members`.
-    device
-        Where to train.
+    device, fleet
+        Where to train, and whether sweeps of one shape are trained as one, as for :meth:`.Figure.stages`.
     executor
         As for :func:`.run_all`.
     runs
@@ -57,7 +58,7 @@ def reproduce(
     ['cannot be told', 'cannot be told', 'cannot be told']
     """
     runs = Path(out) / "runs" if runs is None else runs
-    for tasks in figure.stages(runs, seeds, seed=seed, device=device):
+    for tasks in figure.stages(runs, seeds, seed=seed, device=device, fleet=fleet):
         if executor is None:
             for task in tasks:
                 task()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from copy import deepcopy
@@ -17,6 +18,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._retraining import Schedule
+from sparsedd.experiments._run_all import pinned
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import sgd
 from sparsedd.fleet import Fleet
@@ -83,6 +85,20 @@ def run_fleet(
             _finish(number, [problems[e] for e in missing if len(finished[e]) <= number], stores, tickets)
             finished |= {e: stores[e].levels() for e in missing}
         yield {e: finished[e][number] for e in members}
+
+
+def fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
+    """The experiments in groups that :func:`run_fleet` takes."""
+    groups: dict[tuple[object, ...], list[Experiment]] = {}
+    for e in experiments:
+        groups.setdefault(tuple(getattr(e, f.name) for f in fields(e) if f.name not in OWN), []).append(e)
+    return list(groups.values())
+
+
+def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], device: str | torch.device) -> None:
+    """The task of a worker process: run experiments as fleets, on one thread."""
+    for group in fleets(experiments):
+        pinned(deque, run_fleet(group, out, device=device), 0)
 
 
 def _finish(number: int, problems: Sequence[Problem], stores: Stores, tickets: Stores) -> None:

@@ -65,6 +65,6 @@ def train(
             done = epoch + 1
             if done % experiment.evaluate_every == 0 or done == epochs:
                 with execution.autocast():
-                    on_train, on_test = (evaluate(execution.net, part) for part in execution.evaluated)
+                    on_train, on_test = (evaluate(execution.net, part, loss=execution.loss) for part in execution.evaluated)
                 curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
     return Curves(*zip(*curves, strict=True))
