@@ -44,7 +44,7 @@ class Perceptron(nn.Module):
         chain = kinds[kinds[:1] == ["flatten"] :]
         layers: list[Any] = [module for module, kind in zip(model, kinds, strict=True) if kind == "linear"]
         alternate = chain == [("linear", "relu")[k % 2] for k in range(len(chain))] and len(chain) % 2 == 1
-        distinct = len(list(model.parameters())) == 2 * len(layers)
+        distinct = len({id(p) for layer in layers for p in layer._parameters.values()}) == 2 * len(layers)
         return cls(layers, precision) if alternate and distinct else None
 
     @torch.no_grad()
@@ -131,10 +131,20 @@ def _kind(module: nn.Module) -> str:
         return "flatten"
     if type(module) is nn.ReLU:
         return "relu"
-    parameters = [*module.parameters()]
-    trained = len(parameters) == 2 and all(p.requires_grad and p.dtype in (torch.float32, torch.float64) for p in parameters)
-    trained = trained and not any(p._backward_hooks for p in parameters)
-    return "linear" if type(module) in (nn.Linear, SparseLinear) and trained and parameters[0].numel() else ""
+    if type(module) in (nn.Linear, SparseLinear) and all(map(_trained, module._parameters.values())):
+        return "linear"
+    return ""
+
+
+def _trained(p: nn.Parameter | None) -> bool:
+    """Is it there, and would autograd give it a gradient and do no more?"""
+    return (
+        p is not None
+        and p.requires_grad
+        and not p._backward_hooks
+        and p.dtype in (torch.float32, torch.float64)
+        and p.numel() > 0
+    )
 
 
 def hooked(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """Sparse execution: linear layers at the cost of their surviving weights.
 
 A row of y = W x is a weighted sum of the few rows of x that it has weights for, which is what ``torch.embedding_bag`` computes:
-three times as fast on a CPU as ``torch.sparse``'s product. The weights' gradient is a product sampled at the kept places.
+twice as fast on a CPU as ``torch.sparse``'s product. The weights' gradient is a product sampled at the kept places.
 Results equal those of the dense layers up to float rounding. Activations are kept feature-major, (features, batch) in memory,
 which suits both.
 """
