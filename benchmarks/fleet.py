@@ -1,4 +1,9 @@
-"""Training steps of five seeds of ``sparsedd demo``, its net on the digits: one by one, and as a fleet."""
+"""Training steps of five seeds of ``sparsedd demo``, its net on the digits: one by one, and as a fleet.
+
+python benchmarks/fleet.py            takes about two minutes
+
+One by one, the nets are trained by autograd, as in anybody's loop; in sparse form they are as ``experiments.run`` trains them.
+"""
 
 import itertools
 import shlex
@@ -12,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
 
-from sparsedd import Mask, Pruner, data, models
+from sparsedd import Mask, Pruner, data, models, sparse
+from sparsedd._perceptron import Perceptron
 from sparsedd.experiments import PRESETS
 from sparsedd.fleet import Fleet, cross_entropy
 
@@ -48,6 +54,21 @@ def one_by_one(masks: list[Mask] | None) -> Callable[[], object]:
     return step
 
 
+def in_sparse_form(masks: list[Mask]) -> Callable[[], object]:
+    every = [sparse.compact(model, mask) for mask, model in zip(masks, nets(), strict=True)]
+    optimizers = [SGD(fast.parameters(), DEMO.learning_rate) for fast, _ in every]
+    enforced = [rest.enforce(fast, o) for (fast, rest), o in zip(every, optimizers, strict=True) if rest is not None]
+    perceptrons, batch = [Perceptron.of(fast) for fast, _ in every], batches()
+
+    def step() -> object:
+        for perceptron, optimizer, inputs, targets in zip(perceptrons, optimizers, *batch(), strict=True):
+            perceptron.backward(inputs, targets)
+            optimizer.step()
+        return enforced
+
+    return step
+
+
 def together(masks: list[Mask] | None, written_out: bool) -> Callable[[], object]:
     fleet, batch = Fleet(nets()), batches()
     optimizer = SGD(fleet.parameters(), DEMO.learning_rate)
@@ -67,15 +88,20 @@ def together(masks: list[Mask] | None, written_out: bool) -> Callable[[], object
 
 
 def main() -> None:
-    sparse = [Pruner(fraction=0.9).prune(model, Mask.dense(model, ("fc1.weight", "fc2.weight"))) for model in nets()]
     rows = []
-    for what, masks in (("dense", None), ("masks of sparsity 90 % enforced", sparse)):
+    for sparsity in (0.0, 0.5, 0.9, 0.98):
+        masks = (
+            [Pruner().prune_to(m, sparsity, Mask.dense(m, ("fc1.weight", "fc2.weight"))) for m in nets()] if sparsity else None
+        )
         candidates = {
             "one by one": one_by_one(masks),
             "fleet(inputs), autograd": together(masks, False),
             "fleet.backward": together(masks, True),
         }
-        seconds = in_turns(candidates, rounds=21, times=100)
+        if masks:
+            candidates["one by one, sparse form"] = in_sparse_form(masks)
+        what = f"{sparsity:.0%} pruned" if masks else "dense"
+        seconds = in_turns(candidates, rounds=9, times=100)
         relative = ratios(seconds, "one by one")
         for name in candidates:
             milliseconds = 1000 * statistics.median(seconds[name])

@@ -50,7 +50,7 @@ def test_inputs_that_no_weight_looks_at_are_left_out():
     assert first.shape[1] < 0.9 * 64
     inputs, _ = next(iter(execution.batches.epoch(0)))
     assert inputs.shape[1:] == (first.shape[1],)
-    assert len(first.live()) == first.shape[1]
+    assert len(first.narrow_()) == first.shape[1]
     assert all(x.shape[1:] == (first.shape[1],) for part in execution.evaluated for x, _ in part)
 
 
@@ -67,30 +67,26 @@ def test_what_was_evaluated_is_all_the_samples():
             assert ours.accuracy == expected.accuracy
 
 
-def test_narrowing_a_layer_changes_no_output():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("sampled", [0.0, 1.0])  # both ways to the gradient of the weights
+def test_narrowing_a_layer_changes_no_output(monkeypatch, sampled):
+    monkeypatch.setattr(sparse, "SAMPLED", sampled)
     linear = torch.nn.Linear(40, 20)
     keep = torch.rand(20, 40, generator=torch.Generator().manual_seed(0)) < 0.05
-    model = torch.nn.Sequential(linear)
-    fast, _ = sparse.compact(model, Mask({"0.weight": keep}))
-    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    y = fast(x)
-    y.square().sum().backward()
-    layer, gradient = fast[0], fast[0].values.grad.clone()
-    live = layer.live()
+    model, mask = torch.nn.Sequential(linear), Mask({"0.weight": keep})
+    fast, _ = sparse.compact(model, mask)
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
+    narrow = deepcopy(fast)
+    live = narrow[0].narrow_()
     assert torch.equal(live, keep.any(dim=0).nonzero().flatten())
-    for sampled in (0.0, 1.0):  # both ways to the gradient of the weights
-        narrow = deepcopy(fast)
-        narrow[0].narrow_(live)
-        narrow.zero_grad()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sparse, "SAMPLED", sampled)
-            z = narrow(x.detach()[:, live])
-            z.square().sum().backward()
-        assert bits(z) == bits(y)
-        torch.testing.assert_close(narrow[0].values.grad, gradient)
-        restored = sparse.expand_(deepcopy(model), narrow, Mask({"0.weight": keep}))
-        assert torch.equal(restored[0].weight, linear.weight * keep)
+    y, z = fast(x), narrow(x[:, live])
+    assert bits(z) == bits(y)
+    for output in (y, z):
+        output.square().sum().backward()
+    torch.testing.assert_close(narrow[0].values.grad, fast[0].values.grad)
+    restored = sparse.expand_(deepcopy(model), narrow, mask)
+    assert torch.equal(restored[0].weight, linear.weight * keep)
+    with pytest.raises(ValueError, match=rf"a layer of {len(live)} inputs got 40: its inputs have shape \(6, 40\)"):
+        narrow(x)
 
 
 def test_batches_with_only_some_features():
@@ -113,14 +109,16 @@ def test_bfloat16_is_near_and_not_the_same(tmp_path, model):
     assert exact.train_loss == pytest.approx(rounded.train_loss, rel=0.2)
 
 
-def test_tensor_cores_are_only_used_inside():
-    before = torch.backends.cuda.matmul.allow_tf32
-    with pytest.raises(ZeroDivisionError), tensor_cores("tf32"):
-        assert torch.backends.cuda.matmul.allow_tf32
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "tf32"), ("float32", "ieee"), ("bfloat16", "ieee")])
+def test_tensor_cores_are_used_as_the_precision_says_and_only_inside(precision, inside):
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [backend.fp32_precision for backend in backends]
+    with pytest.raises(ZeroDivisionError), tensor_cores(precision, torch.device("cuda")):
+        assert [backend.fp32_precision for backend in backends] == [inside] * 2
         raise ZeroDivisionError
-    with tensor_cores("float32"):
-        assert torch.backends.cuda.matmul.allow_tf32 == before
-    assert torch.backends.cuda.matmul.allow_tf32 == before
+    assert [backend.fp32_precision for backend in backends] == before
+    with tensor_cores(precision, torch.device("cpu")):
+        assert [backend.fp32_precision for backend in backends] == before
 
 
 def test_compiled_nets_are_called_compiled(monkeypatch):

@@ -11,7 +11,7 @@ from helpers import bits, everything, filled, no_global_draws
 from torch import nn
 from torch.nn import functional
 
-from sparsedd import Mask, Pruner, metrics, models, noise, prunable
+from sparsedd import Mask, Pruner, metrics, models, noise, prunable, sparse
 from sparsedd.experiments import FINETUNING, PRESETS, Experiment, Store, redense, run, run_fleet
 from sparsedd.experiments._problem import Problem
 from sparsedd.fleet import Fleet, cross_entropy
@@ -330,7 +330,7 @@ def test_inputs_without_members_are_refused():
         fleet(torch.ones(3, 5, 7))
     with pytest.raises(ValueError, match="a layer of 4 inputs got 7"):
         fleet.backward(torch.ones(3, 5, 7), torch.zeros(3, 5, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"targets must have shape \(3, 5\), got \(5,\)"):
+    with pytest.raises(ValueError, match=r"targets must be classes, int64 of shape \(3, 5\), got torch.int64, \(5,\)"):
         fleet.backward(torch.ones(3, 5, 4), torch.zeros(5, dtype=torch.int64))
     with pytest.raises(ValueError, match="at least one sample"):
         fleet.evaluate([])
@@ -503,3 +503,20 @@ def test_experiments_that_are_no_fleet_are_refused(tmp_path):
         with pytest.raises(error, match=message):
             next(run_fleet(wrong, tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_targets_losses_and_sparse_members_are_checked():
+    models = [nn.Sequential(nn.Linear(6, 4)) for _ in range(2)]
+    fleet, inputs = Fleet(models), torch.ones(2, 3, 6)
+    with pytest.raises(ValueError, match=r"targets must be classes, int64 of shape \(2, 3\), got torch.float32"):
+        fleet.backward(inputs, torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="a fleet's loss gives a tensor of 2 means, one for each member, got 1.0"):
+        fleet.evaluate([(inputs, torch.zeros(2, 3, dtype=torch.int64))], loss=lambda logits, targets: 1.0)
+    mask = Mask({"0.weight": torch.eye(4, 6).bool()})
+    with pytest.raises(ValueError, match="the members of a fleet are dense: bring the weights back with sparse.expand_"):
+        Fleet([sparse.compact(model, mask)[0] for model in models])
+
+
+def test_fleets_are_not_compiled(tmp_path):
+    with pytest.raises(ValueError, match="a fleet is not compiled"):
+        next(run_fleet([replace(Experiment().scaled("smoke"), compiled=True)], tmp_path))

@@ -205,3 +205,17 @@ def test_a_state_dict_of_a_wrapper_is_one_of_the_model():
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     nn.init.zeros_(model.module.weight)
     assert metrics.learning_distance(state, model) == pytest.approx(state["module.weight"].norm().item())
+
+
+def test_a_loss_gives_a_number_or_an_error_that_says_so():
+    batches = [(torch.eye(3), torch.arange(3))]
+    assert metrics.evaluate(nn.Identity(), batches, loss=lambda logits, targets: 0.25).loss == 0.25
+    with pytest.raises(ValueError, match=r"loss must give the mean over the batch, got a tensor of shape \(3,\)"):
+        metrics.evaluate(nn.Identity(), batches, loss=lambda logits, targets: torch.ones(3))
+
+
+def test_samples_are_counted_exactly():
+    n = 2**24 + 3
+    batch = torch.tensor([[0.0, 1.0]]).expand(n, 2), torch.ones(n, dtype=torch.int64)
+    parts = zip(*(tensor.split(2**23) for tensor in batch), strict=True)
+    assert metrics.evaluate(nn.Identity(), parts, loss=lambda logits, targets: 0.0).accuracy == 1.0

@@ -101,10 +101,16 @@ def hooked(module: nn.Module, how: str) -> nn.Module:
     return module
 
 
+def watched(module: nn.Module) -> nn.Module:
+    module.weight.register_post_accumulate_grad_hook(lambda p: None)
+    return module
+
+
 @pytest.mark.parametrize(
     "model",
     [
         nn.Linear(3, 2),
+        nn.Sequential(watched(nn.Linear(3, 2))),
         nn.Sequential(),
         nn.Sequential(nn.Flatten()),
         nn.Sequential(nn.Linear(3, 2), nn.ReLU()),

@@ -167,9 +167,9 @@ def test_a_line_leads_from_the_sparse_net_to_the_re_dense_one(tmp_path, experime
     assert line.alpha == (0.0, 0.25, 0.5, 0.75, 1.0)
     assert all(len(getattr(line, name)) == 5 for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"))
     if experiment is LENET:  # no statistics to estimate anew
-        ends = [(line.train_loss[k], line.test_accuracy[k]) for k in (0, -1)]
-        curves = record.sparse, record.dense
-        assert ends == [(curve.train_loss[-1], curve.test_accuracy[-1]) for curve in curves]
+        for k, curve in ((0, record.sparse), (-1, record.dense)):
+            assert line.train_loss[k] == pytest.approx(curve.train_loss[-1], rel=1e-5)
+            assert line.test_accuracy[k] == curve.test_accuracy[-1]
 
 
 @pytest.mark.parametrize("experiment", [LENET, RESNET], ids=["lenet", "resnet"])

@@ -153,3 +153,47 @@ def test_autocast_does_not_reach_the_sparse_products():
     with torch.autocast("cpu", torch.bfloat16):
         fast(torch.randn(4, 10)).sum().backward()
     assert fast[0].values.grad is not None
+
+
+def test_gradients_are_of_the_values_that_were_multiplied():
+    layer = sparse.SparseLinear(nn.Linear(10, 8), torch.rand(8, 10, generator=torch.Generator().manual_seed(0)) < 0.3)
+    x = torch.ones(4, 10, requires_grad=True)
+    borrowed = {"values": 5 * layer.values.detach()}
+    (expected,) = torch.autograd.grad(5 * layer(x).sum(), x)
+    (found,) = torch.autograd.grad(torch.func.functional_call(layer, borrowed, (x,)).sum(), x)
+    torch.testing.assert_close(found, expected)
+    y = layer(x)
+    layer.values = nn.Parameter(torch.zeros_like(layer.values))
+    torch.testing.assert_close(5 * torch.autograd.grad(y.sum(), x)[0], expected)
+
+
+def test_second_derivatives_are_refused():
+    layer = sparse.SparseLinear(nn.Linear(10, 8), torch.rand(8, 10, generator=torch.Generator().manual_seed(0)) < 0.3)
+    x = torch.ones(4, 10, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("how", ["pre hook", "backward hook", "forward", "bias"])
+def test_layers_that_do_more_than_multiply_stay_dense(how):
+    model = mlp(10, 10, 10, torch.float32, True)
+    if how == "pre hook":
+        model[0].register_forward_pre_hook(lambda module, inputs: (inputs[0] * 100,))
+    elif how == "backward hook":
+        model[0].register_full_backward_hook(lambda *arguments: None)
+    elif how == "forward":
+        model[0].forward = lambda x: 2 * x
+    else:
+        model[2].bias = model[0].bias
+    fast, rest = sparse.compact(model, Pruner(score="random").prune_to(model, 0.9), below=0.5)
+    assert "0.weight" in rest
+    assert type(fast[0]) is nn.Linear
+    if how == "bias":
+        assert fast[0].bias is fast[2].bias
+
+
+@pytest.mark.parametrize("keep", [torch.ones(8, 10), torch.ones(10, 8, dtype=torch.bool)])
+def test_a_mask_that_does_not_fit_is_refused(keep):
+    with pytest.raises(ValueError, match=r"keep must be bool, of shape \(8, 10\), got"):
+        sparse.SparseLinear(nn.Linear(10, 8), keep)

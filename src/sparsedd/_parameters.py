@@ -36,6 +36,12 @@ def _inside(module: nn.Module) -> str | None:
     return "module" if isinstance(module, WRAPPERS) else None
 
 
+def hooked(module: nn.Module) -> bool:
+    """Does calling the module do more than the forward pass of its class?"""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or "forward" in vars(module)
+
+
 def state_names(model: nn.Module) -> dict[str, str]:
     """The keys of the model's state dict, each with the name that it has in the model without any wrapper."""
     wrappers = {id(m) for m in model.modules() if unwrapped(m) is not m}

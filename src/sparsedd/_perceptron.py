@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sparsedd._parameters import hooked
 from sparsedd.sparse import SparseLinear
 
 
@@ -25,7 +26,7 @@ class Perceptron(nn.Module):
     layers
         The linear layers, first to last, with biases. They are shared, not copied.
     precision
-        The dtype of the dense layers' products; None leaves them in the weights' own.
+        The dtype of the products of dense float32 layers; None leaves them in float32.
     """
 
     def __init__(self, layers: Iterable[nn.Linear | SparseLinear], precision: torch.dtype | None = None) -> None:
@@ -84,7 +85,8 @@ _through_relu: Any = torch.ops.aten.threshold_backward.default
 
 class _Dense:
     def __init__(self, layer: nn.Linear, precision: torch.dtype | None) -> None:
-        self.weight, self.bias, self.precision = layer.weight, layer.bias, precision or layer.weight.dtype
+        self.weight, self.bias = layer.weight, layer.bias
+        self.precision = precision if precision and layer.weight.dtype == torch.float32 else layer.weight.dtype
         stacked = layer.weight.dim() == 3
         self.mm = torch.bmm if stacked else torch.mm
         self.addmm: Callable[..., Tensor] = torch.baddbmm if stacked else torch.addmm
@@ -113,14 +115,14 @@ class _Sparse:
         return h.to(self.values.dtype).contiguous()
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.layer.product(h).add_(self.bias[:, None])
+        return self.layer.product(h, self.values).add_(self.bias[:, None])
 
     def accumulate(self, δ: Tensor, h: Tensor) -> None:
         self.values.grad = self.layer.sampled(δ, h)
         self.bias.grad = δ.sum(dim=1)
 
     def adjoint(self, δ: Tensor) -> Tensor:
-        return self.layer.adjoint(δ)
+        return self.layer.adjoint(δ, self.values)
 
 
 def _kind(module: nn.Module) -> str:
@@ -138,15 +140,6 @@ def _kind(module: nn.Module) -> str:
 
 def _trained(p: nn.Parameter | None) -> bool:
     """Is it there, and would autograd give it a gradient and do no more?"""
-    return (
-        p is not None
-        and p.requires_grad
-        and not p._backward_hooks
-        and p.dtype in (torch.float32, torch.float64)
-        and p.numel() > 0
-    )
-
-
-def hooked(module: nn.Module) -> bool:
-    """Would calling the module do more than its forward?"""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+    if p is None or not p.numel() or p.dtype not in (torch.float32, torch.float64):
+        return False
+    return p.requires_grad and not p._backward_hooks and not p._post_accumulate_grad_hooks

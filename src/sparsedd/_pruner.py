@@ -115,6 +115,8 @@ class Pruner:
     @torch.no_grad()
     def _keep_of(self, model: nn.Module, mask: Mask | None, quota: Callable[[int, int], int]) -> Mask:
         """The mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
+        if isinstance(model, nn.Module) and any(p.is_meta for p in model.parameters()):
+            raise RuntimeError("the model is on the meta device and has no weights to score: load them first.")
         if mask is None:
             old = _unpruned(model)
         elif isinstance(mask, Mask):

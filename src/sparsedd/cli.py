@@ -90,7 +90,7 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
     parser.add_argument("--seed", type=_whole(0), default=None if figure else 0, metavar="S", help="the first (default: 0)")
     parser.add_argument(
-        "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU"
+        "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU or a fleet"
     )
     parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
     parser.add_argument(
@@ -188,7 +188,7 @@ def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
 
 
 def _processes(options: argparse.Namespace) -> int:
-    return options.processes or (cores() if options.device == "cpu" else 1)
+    return options.processes or (cores() if options.device == "cpu" and not options.fleet else 1)
 
 
 def _report(options: argparse.Namespace) -> None:

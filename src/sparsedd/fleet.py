@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from sparsedd import _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
-from sparsedd._parameters import unwrapped
-from sparsedd._perceptron import Perceptron, hooked
+from sparsedd._parameters import hooked, unwrapped
+from sparsedd._perceptron import Perceptron
 from sparsedd.metrics import Evaluation
+from sparsedd.sparse import SparseLinear
 
 __all__ = ["Fleet", "cross_entropy"]
 
@@ -128,11 +129,12 @@ class Fleet(nn.Module):
         """Set every ``.grad`` to that of its member's mean cross-entropy for inputs (members, b, ...), targets (members, b).
 
         It is ``zero_grad()`` and ``cross_entropy(fleet(inputs), targets).sum().backward()``, faster for chains of Linear layers
-        and ReLU, as the gradients are written out: a small net's autograd costs as much as its products.
+        and ReLU, as the gradients are written out. Targets are classes, all of them: there is no ``ignore_index``.
         """
         tree, device = self._tree_for(inputs), inputs.device.type
-        if targets.shape != inputs.shape[:2]:
-            raise ValueError(f"targets must have shape {tuple(inputs.shape[:2])}, got {tuple(targets.shape)}.")
+        if targets.shape != inputs.shape[:2] or targets.dtype != torch.int64:
+            got = f"{targets.dtype}, {tuple(targets.shape)}"
+            raise ValueError(f"targets must be classes, int64 of shape {tuple(inputs.shape[:2])}, got {got}.")
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         perceptron = None if hooked(self) else Perceptron.of(tree, precision)
         if perceptron is not None and (inputs.dim() == 3 or type(next(iter(tree.children()))) is nn.Flatten):
@@ -234,7 +236,10 @@ class Fleet(nn.Module):
                 if logits.dim() != 3 or targets.shape != logits.shape[:2]:
                     got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
                     raise ValueError(f"evaluate takes (members, b, C) logits and (members, b) targets, got {got}.")
-                losses.append(loss(logits, targets))
+                means = loss(logits, targets)
+                if not isinstance(means, Tensor) or means.shape != (len(self),):
+                    raise ValueError(f"a fleet's loss gives a tensor of {len(self)} means, one for each member, got {means!r}.")
+                losses.append(means)
                 correct.append((logits.argmax(dim=2) == targets).sum(dim=1))
                 counts.append(targets.shape[1])
         if not counts:
@@ -266,6 +271,8 @@ def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
     for model in every:
         if not isinstance(model, nn.Module):
             raise TypeError(f"the members of a fleet are torch.nn.Modules, got {type(model).__name__}.")
+        if any(isinstance(module, SparseLinear) for module in model.modules()):
+            raise ValueError("the members of a fleet are dense: bring the weights back with sparse.expand_ first.")
     every = [unwrapped(model) for model in every]
     owners: dict[int, str] = {}
     first = _described(every[0])

@@ -124,8 +124,7 @@ def evaluate(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     device = next((p.device for p in model.parameters()), None)
-    total_loss = correct = torch.zeros(())
-    n = 0
+    total_loss, correct, n = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
     with _restored.modes(model), torch.no_grad():
         model.eval()
         for inputs, targets in batches:
@@ -137,7 +136,10 @@ def evaluate(
                 raise ValueError(
                     f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
                 )
-            total_loss = total_loss.to(logits.device) + loss(logits, targets).double() * len(targets)
+            mean = torch.as_tensor(loss(logits, targets), dtype=torch.float64, device=logits.device)
+            if mean.dim():
+                raise ValueError(f"loss must give the mean over the batch, got a tensor of shape {tuple(mean.shape)}.")
+            total_loss = total_loss.to(logits.device) + mean * len(targets)
             correct = correct.to(logits.device) + (logits.contiguous().argmax(dim=1) == targets).sum()
             n += len(targets)
     if not n:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sparsedd._mask import Mask
-from sparsedd._parameters import parameters, state_names, unwrapped
+from sparsedd._parameters import hooked, parameters, state_names, unwrapped
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
@@ -35,6 +36,10 @@ class SparseLinear(nn.Module):
         The layer whose weights are taken.
     keep
         Bool, of the weight's shape.
+
+    Notes
+    -----
+    It has first derivatives only.
     """
 
     row_starts: Tensor
@@ -46,6 +51,10 @@ class SparseLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
+        if keep.dtype != torch.bool or keep.shape != linear.weight.shape:
+            raise ValueError(
+                f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
+            )
         self.shape = linear.weight.shape
         self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
@@ -58,9 +67,9 @@ class SparseLinear(nn.Module):
             ("column_starts", _starts(columns, keep.shape[1])),
             ("rows", rows[by_column]),
             ("by_column", by_column),
-            ("places", rows * keep.shape[1] + columns),
         ):
             self.register_buffer(name, index.to(torch.int32), persistent=False)
+        self.register_buffer("places", self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
         with warnings.catch_warnings():  # torch says once that its CSR support is in beta
             warnings.simplefilter("ignore")
             _pattern(self)
@@ -71,36 +80,45 @@ class SparseLinear(nn.Module):
         return len(self.values) / max(1, self.shape.numel())
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.shape[1]:
+            raise ValueError(f"a layer of {self.shape[1]} inputs got {x.shape[-1]}: its inputs have shape {tuple(x.shape)}.")
         with torch.autocast(x.device.type, enabled=False):
             flat = x.reshape(-1, self.shape[1]).to(self.values.dtype)
             y: Tensor = _Linear.apply(flat, self.values, self.bias, self)
         return y.reshape(*x.shape[:-1], self.shape[0])
 
-    def live(self) -> Tensor:
-        """The indices of the inputs that some weight looks at."""
-        return self.column_starts.diff().nonzero().flatten()
+    def narrow_(self) -> Tensor:
+        """Take, from now on, only the inputs that some weight looks at, (..., n); return their indices (n,).
 
-    def narrow_(self, live: Tensor) -> None:
-        """From now on take the :meth:`live` inputs alone, (..., len(live))."""
+        >>> keep = torch.tensor([[False, True, False, True]])
+        >>> SparseLinear(nn.Linear(4, 1), keep).narrow_()
+        tensor([1, 3])
+        """
+        live = self.column_starts.diff().nonzero().flatten()
         self.columns = torch.searchsorted(live, self.columns.long()).int()
         self.column_starts = torch.cat([self.column_starts[live], self.column_starts[-1:]])
-        rows = torch.repeat_interleave(torch.arange(self.shape[0], device=live.device), self.row_starts.diff())
         self.shape = torch.Size([self.shape[0], len(live)])
-        self.places = (rows * len(live) + self.columns).int()
+        self.places = self._places() if len(self.places) else self.places
+        return live
+
+    def _places(self) -> Tensor:
+        """Where the kept weights are in the flattened matrix."""
+        rows = torch.arange(self.shape[0], device=self.columns.device).repeat_interleave(self.row_starts.diff())
+        return rows * self.shape[1] + self.columns
 
     # The three products, all feature-major: x (in, b), y and g = ∂L/∂y (out, b).
 
-    def product(self, x: Tensor) -> Tensor:
-        """W x"""
-        return _weighted_sums(x, self.values, self.columns, self.row_starts)
+    def product(self, x: Tensor, values: Tensor) -> Tensor:
+        """W x for the weights in ``values``."""
+        return _weighted_sums(x, values, self.columns, self.row_starts)
 
-    def adjoint(self, g: Tensor) -> Tensor:
+    def adjoint(self, g: Tensor, values: Tensor) -> Tensor:
         """Wᵀ g = ∂L/∂x"""
-        return _weighted_sums(g, self.values.index_select(0, self.by_column), self.rows, self.column_starts)
+        return _weighted_sums(g, values.index_select(0, self.by_column), self.rows, self.column_starts)
 
     def sampled(self, g: Tensor, x: Tensor) -> Tensor:
         """g xᵀ at the kept places: ∂L/∂values"""
-        if self.density >= SAMPLED:
+        if len(self.places):
             return (g @ x.t()).flatten().index_select(0, self.places)
         sampled: Tensor = torch.sparse.sampled_addmm(_pattern(self), g, x.t(), beta=0.0)  # 0: without the pattern's values
         return sampled.values()
@@ -114,16 +132,17 @@ class _Linear(torch.autograd.Function):
         xt = x.t().contiguous()
         ctx.save_for_backward(xt, values)
         ctx.layer = layer
-        yt = layer.product(xt)
+        yt = layer.product(xt, values)
         return (yt if bias is None else yt.add_(bias[:, None])).t()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        xt, _ = ctx.saved_tensors  # the values are saved so that changing them in between is an error
+        xt, values = ctx.saved_tensors
         layer: SparseLinear = ctx.layer
         gt = gradient.t().contiguous()
-        with torch.autocast(gt.device.type, enabled=False), torch.no_grad():
-            grad_x = layer.adjoint(gt).t() if ctx.needs_input_grad[0] else None
+        with torch.autocast(gt.device.type, enabled=False):
+            grad_x = layer.adjoint(gt, values).t() if ctx.needs_input_grad[0] else None
             grad_values = layer.sampled(gt, xt) if ctx.needs_input_grad[1] else None
             grad_bias = gt.sum(dim=1) if ctx.needs_input_grad[2] else None
         return grad_x, grad_values, grad_bias, None
@@ -176,8 +195,8 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
             not isinstance(layer, nn.Linear)
             or type(layer) is not nn.Linear  # a subclass may compute something else
             or leaf != "weight"
-            or layer._forward_hooks
-            or uses[id(layer.weight)] > 1  # tied weights must stay one tensor
+            or hooked(layer)
+            or any(uses[id(p)] > 1 for p in layer.parameters())  # tied parameters must stay one tensor
             or layer.weight.dtype not in (torch.float32, torch.float64)
             or not 0 < float(keep.float().mean()) < below
         ):

@@ -1,8 +1,8 @@
 """Execution: a net, its data and its backward pass as they run fastest."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeAlias
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from sparsedd.experiments._experiment import Experiment
 
 EVALUATION_BATCH = 200  # a small net's activations stay in the processor's cache
 SPARSE = 0.06  # the density below which larger batches are evaluated faster: an activation is hardly used twice
-WORTHWHILE = 0.9  # the share of live inputs below which they are copied out
 
 Samples: TypeAlias = tuple[Tensor, Tensor]
 
@@ -61,8 +60,8 @@ class Execution:
         on_gpu = batches.targets.is_cuda
         self.model, rest = sparse.compact(model, mask, below=0.0 if on_gpu else experiment.sparse_below)
         self.rest = None if rest is None or rest.density == 1 else rest
-        self._bfloat16 = experiment.precision == "bfloat16"
-        perceptron = Perceptron.of(self.model, torch.bfloat16 if self._bfloat16 else None)
+        self._precision = experiment.precision
+        perceptron = Perceptron.of(self.model, torch.bfloat16 if self._precision == "bfloat16" else None)
         if perceptron is not None:
             self.net, self.backward, self.loss = perceptron, perceptron.backward, perceptron.loss
         else:
@@ -72,19 +71,17 @@ class Execution:
             self.backward, self.loss = self._autograd, cross_entropy
         first = next((m for m in self.model.modules() if isinstance(m, nn.Linear | sparse.SparseLinear)), None)
         if perceptron is not None and isinstance(first, sparse.SparseLinear):
-            live = first.live()
-            if not batches.augmentation and len(live) < WORTHWHILE * first.shape[1]:
-                first.narrow_(live)
+            size = EVALUATION_BATCH if first.density > SPARSE else 5 * EVALUATION_BATCH
+            if not batches.augmentation and len(live := first.narrow_()) < train[0][0].numel():
                 self.batches = batches.narrowed(live)
                 train, test = ((inputs.flatten(1).index_select(1, live), labels) for inputs, labels in (train, test))
-            size = EVALUATION_BATCH if first.density > SPARSE else 5 * EVALUATION_BATCH
             self.evaluated = [[(_feature_major(x), y) for x, y in in_order(part, size)] for part in (train, test)]
         else:
             self.evaluated = [list(in_order(part)) for part in (train, test)]
 
-    def autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> torch.autocast:
         """The block in which the model is called."""
-        return torch.autocast(self.batches.targets.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
+        return autocast(self._precision, self.batches.targets.device)
 
     def give_back_(self, model: nn.Module) -> None:
         """Copy the weights as they are now to the model that this was made of."""
@@ -97,16 +94,24 @@ class Execution:
         loss.backward()
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """A block in which products are in bfloat16, where the precision says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 @contextmanager
-def tensor_cores(precision: str) -> Iterator[None]:
-    """A block in which CUDA may round the factors of float32 products to TF32, where the precision says so."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    if precision == "tf32":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+def tensor_cores(precision: str, device: torch.device) -> Iterator[None]:
+    """A block in which CUDA rounds the factors of float32 products to TF32, or does not, as the precision says."""
+    cudnn: Any = torch.backends.cudnn
+    backends = (torch.backends.cuda.matmul, cudnn.conv) if device.type == "cuda" else ()
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for backend, was in zip(backends, before, strict=True):
+            backend.fp32_precision = was
 
 
 def _feature_major(inputs: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Experiment:
         Of products: ``"float32"``, ``"tf32"`` (on a GPU that has it), or ``"bfloat16"`` (autocast: weights, gradients and
         layers in sparse form stay float32).
     compiled
-        Run the net through ``torch.compile``: for deep nets on a GPU.
+        Call the net through ``torch.compile``: for deep nets on a GPU. A perceptron is not compiled.
     scale
         Which variant this is: a label, see :meth:`scaled`.
     seed
@@ -168,6 +168,7 @@ class Experiment:
             *([f"f{100 * float(pruner.fraction):g}"] if float(pruner.fraction) != 0.2 else []),
             *(["oneshot"] if self.one_shot else []),
             *([self.precision] if self.precision != "float32" else []),
+            *(["compiled"] if self.compiled else []),
         ]
         return "-".join(map(str, (self.dataset, self.model, noise, pruner.score, *how, method)))
 

@@ -17,7 +17,7 @@ from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._parameters import prunable
 from sparsedd.data import DATASETS, Batches, Data
-from sparsedd.experiments._execution import Execution, in_order
+from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._retraining import Schedule
@@ -162,4 +162,5 @@ class Problem:
         """Training accuracy on a part of the samples."""
         if not where.any():
             return None
-        return evaluate(model, in_order((self.train[0][where], self.train[1][where]))).accuracy
+        with autocast(self.experiment.precision, where.device):
+            return evaluate(model, in_order((self.train[0][where], self.train[1][where]))).accuracy

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from sparsedd._mask import Mask
-from sparsedd.experiments._execution import EVALUATION_BATCH, tensor_cores
+from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
@@ -134,8 +134,8 @@ def _together(
             if number == 0 and step == e.rewind_step:
                 stores[e].save_start({name: tensor[i] for name, tensor in fleet.state_dict().items()})
 
-    precision = problems[0].experiment.precision
-    with tensor_cores(precision), fleet.enforce(masks, optimizer) if number else nullcontext():
+    precision, device = problems[0].experiment.precision, problems[0].flipped.device
+    with tensor_cores(precision, device), fleet.enforce(masks, optimizer) if number else nullcontext():
         curves = _train(fleet, optimizer, problems, start, rate, reached)
     finished = list(zip(problems, fleet.copy_to_(models), masks, strict=True))
     records = [p.measured(number, model, mask, curve) for (p, model, mask), curve in zip(finished, curves, strict=True)]
@@ -159,7 +159,7 @@ def _train(
     e, each = problems[0].experiment, [problem.batches for problem in problems]
     (images, _), test = problems[0].train, problems[0].test  # the labels alone are each member's own
     train = images, torch.stack([problem.train[1] for problem in problems])
-    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=e.precision == "bfloat16")
+    rounded = autocast(e.precision, images.device)
     curves: list[list[tuple[int, float, float, float, float]]] = [[] for _ in problems]
     for epoch in range(start // len(each[0]), e.epochs):
         fleet.train()
@@ -170,12 +170,12 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             inputs, labels = (torch.stack(part) for part in zip(*batch, strict=True))
-            with autocast:
+            with rounded:
                 fleet.backward(inputs, labels)
             optimizer.step()
         done = epoch + 1
         if done % e.evaluate_every == 0 or done == e.epochs:
-            with autocast:
+            with rounded:
                 measured = zip(*(fleet.evaluate(_in_order(*part)) for part in (train, test)), strict=True)
             for curve, (a, b) in zip(curves, measured, strict=True):
                 curve.append((done, a.accuracy, b.accuracy, a.loss, b.loss))
@@ -196,6 +196,8 @@ def _alike(experiments: Iterable[Experiment]) -> list[Experiment]:
     for e in members:
         if not isinstance(e, Experiment):
             raise TypeError(f"experiments must be Experiments, got {e!r}.")
+        if e.compiled:
+            raise ValueError(f"a fleet is not compiled, got {e!r} with compiled=True: run it alone.")
         for name in (f.name for f in fields(e) if f.name not in OWN):
             ours, theirs = getattr(members[0], name), getattr(e, name)
             if ours != theirs:

@@ -52,7 +52,7 @@ def train(
     """
     model, batches = execution.model, execution.batches
     curves: list[tuple[int, float, float, float, float]] = []
-    with tensor_cores(experiment.precision):
+    with tensor_cores(experiment.precision, batches.targets.device):
         for epoch in range(start // len(batches), epochs):
             model.train()
             first = max(start, epoch * len(batches))
