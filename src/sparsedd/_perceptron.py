@@ -13,7 +13,7 @@ from sparsedd.sparse import SparseLinear
 class Perceptron(nn.Module):
     r"""The step of backpropagation through Linear and :class:`.SparseLinear` layers with ReLU between and softmax at the end.
 
-    Of a small net's step, half is autograd's book-keeping and copies between layouts. Written out, with samples as columns:
+    Written out, with samples as columns, it does without autograd's book-keeping and copies between layouts:
 
         h_0 = xᵀ,  h_l = max(0, W_l h_{l-1} + b_l),  p = softmax(W_L h_{L-1} + b_L)
         δ_L = (p - e_y) / b,  δ_{l-1} = W_lᵀ δ_l ⊙ [h_{l-1} > 0]
