@@ -141,7 +141,7 @@ def test_a_figure_at_smoke_scale(tmp_path, runs, number):
         assert all(other.get_ylabel() for other in twins)
     again = _reproduce.finish(figure, tmp_path / "again", tables)
     assert again == claims
-    for name in ("levels.csv", "epochs.csv", "lines.csv", "figure.png"):
+    for name in ("levels.csv", "epochs.csv", "lines.csv", "figure.png", "claims.md"):
         assert (tmp_path / name).exists() == (tmp_path / "again" / name).exists()
         if (tmp_path / name).exists():
             assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

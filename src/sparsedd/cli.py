@@ -13,7 +13,7 @@ from sparsedd import data, experiments, noise
 from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, Tables
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._pool import cores, watched, workers
-from sparsedd.experiments._reproduce import finish
+from sparsedd.experiments._reproduce import finish, told
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level, summary
@@ -168,9 +168,7 @@ def _figure(options: argparse.Namespace) -> None:
         runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
         _compute(figure, runs, options)
         tables = figure.tables(runs, options.seeds, seed=options.seed)
-    print(f"Figure {figure.number}, {figure.scale} scale. {figure.caption}.")
-    for claim in finish(figure, out, tables, write=out != options.source):
-        print(f"- {claim}")
+    print(told(figure, finish(figure, out, tables, write=out != options.source)))
     print(out / "figure.png")
 
 

@@ -1,11 +1,13 @@
 """reproduce: compute a figure and leave it in a folder."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
 
+from sparsedd import _files
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._tables import Tables
@@ -24,7 +26,7 @@ def reproduce(
     executor: Executor | None = None,
     runs: PathLike | None = None,
 ) -> list[Claim]:
-    """Compute a figure, as far as it has not been computed, and leave its tables and ``figure.png`` in a folder.
+    """Compute a figure, as far as it has not been computed; leave its tables, ``figure.png`` and ``claims.md`` in a folder.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def reproduce(
     >>> with tempfile.TemporaryDirectory() as out:
     ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
     ...     sorted(path.name for path in Path(out).glob("*.*"))
-    ['figure.png', 'levels.csv']
+    ['claims.md', 'figure.png', 'levels.csv']
     >>> [claim.verdict for claim in claims]
     ['cannot be told', 'cannot be told', 'cannot be told']
     """
@@ -69,7 +71,7 @@ def reproduce(
 
 
 def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True) -> list[Claim]:
-    """Judge the claims, draw the picture, and then leave it in the folder, with the tables if they are to be written."""
+    """Judge the claims, draw the picture, and then leave both in the folder, with the tables if they are to be written."""
     from matplotlib import pyplot
 
     claims, picture = figure.read(tables), figure.draw(tables)
@@ -77,5 +79,12 @@ def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True)
     if write:
         tables.write(out)
     picture.savefig(Path(out) / "figure.png", dpi=120)
+    _files.write(Path(out) / "claims.md", (told(figure, claims) + "\n").encode())
     pyplot.close(picture)
     return claims
+
+
+def told(figure: Figure, claims: Sequence[Claim]) -> str:
+    """What the figure shows, and a sentence for each claim, in Markdown."""
+    caption = f"Figure {figure.number}, {figure.scale} scale. {figure.caption}."
+    return "\n".join([caption, *([""] if claims else []), *(f"- {claim}" for claim in claims)])
