@@ -10,6 +10,12 @@ from sparsedd.experiments._tables import COLUMNS
 LEVELS = 16
 SPARSITY = 1 - 0.8 ** np.arange(LEVELS)
 NOISE = np.random.Generator(np.random.PCG64(0))
+START = NOISE.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_noise_for_each_test():
+    NOISE.bit_generator.state = START
 
 
 def bump(centre, height, width=1.5):
@@ -135,11 +141,21 @@ def test_a_dip_that_is_only_noise_is_none():
 
 def test_the_sentence_says_what_was_measured():
     figure, found = tables(5, curve(end=0.3))
-    (claim,) = figure.read(found)
+    claim, _ = figure.read(found)
     assert claim.verdict == "agrees"
     assert "Critical from" in str(claim)
     assert "fall of test accuracy in the Critical phase: 10." in claim.measured or "9." in claim.measured
     assert str(claim).startswith("MNIST, ε = 20 %: there are four phases")
+
+
+@pytest.mark.parametrize(("forgets_at", "expected"), [(8, "agrees"), (3, "disagrees"), (14, "disagrees")])
+def test_wrong_labels_are_memorised_up_to_the_dip_and_forgotten_at_the_peak(forgets_at, expected):
+    """The dip is level 5, the peak level 11."""
+    wrong = 1 / (1 + np.exp(4 * (np.arange(LEVELS) - forgets_at)))
+    figure, found = tables(5, curve(), spread=0.0, flipped_accuracy=wrong, clean_accuracy=np.ones(LEVELS))
+    _, claim = figure.read(found)
+    assert claim.verdict == expected
+    assert "wrong labels learned by the dense net: 100.0 % (95 % interval 100.0 to 100.0, claimed above 50)" in claim.measured
 
 
 @pytest.mark.parametrize(
@@ -169,7 +185,7 @@ def test_a_phase_that_is_not_reached_can_not_have_moved():
     ],
 )
 def test_other_weights_under_the_same_masks(other, moved, wins):
-    assert verdicts(10, [curve(), other], train_accuracy=np.ones(LEVELS)) == [moved, wins]
+    assert verdicts(10, [curve(), other], spread=0.0, train_accuracy=np.ones(LEVELS)) == [moved, wins]
 
 
 def test_the_best_epoch_has_a_smaller_dip():

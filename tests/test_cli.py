@@ -126,6 +126,26 @@ def test_figures_share_their_runs(tmp_path, monkeypatch, capfd):
     assert "\N{GREEK SMALL LETTER EPSILON} = 20 %" in capfd.readouterr().out
 
 
+def test_a_figure_on_another_preset_needs_to_be_told_so_when_it_is_drawn_again(tmp_path, capfd):
+    out = str(tmp_path / "results" / "31")
+    assert main(["figure", "31", "--on", "lenet-mnist", "--scale", "smoke", "--out", out, "--processes", "1"]) == 0
+    printed = capfd.readouterr().out
+    assert "Figure 31 on MNIST, smoke scale. In the paper: Without label noise." in printed
+    assert main(["figure", "31", "--on", "lenet-mnist", "--from", str(tmp_path / "results")]) == 0
+    assert capfd.readouterr().out.startswith("Figure 31 on MNIST")
+    assert main(["figure", "31", "--from", out]) == 1
+    assert "blobs-cifar10" in capfd.readouterr().err
+
+
+def test_several_tables_do_not_go_into_one_folder(tmp_path, capfd):
+    for scale in ("a", "b"):
+        (tmp_path / scale / "5").mkdir(parents=True)
+        (tmp_path / scale / "5" / "levels.csv").write_text("")
+    assert main(["figure", "5", "--from", str(tmp_path), "--out", str(tmp_path / "c")]) == 1
+    assert "there are 2" in capfd.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
 def test_processes_do_not_change_a_figure(tmp_path, capfd):
     for processes in ("1", "2"):
         out = tmp_path / processes

@@ -100,6 +100,41 @@ def test_seeds_are_as_many_as_the_paper_has(number, scale, count):
     assert [e.seed for e in FIGURES["5"].members(seeds=2, seed=7)] == [7, 8]
 
 
+# ---------------------------------------------------------------- on another preset
+
+
+def test_a_figure_on_another_preset_varies_what_it_varied():
+    figure = FIGURES["33"].on(PRESETS["lenet-mnist"])
+    assert [panel.title for panel in figure.panels] == [f"MNIST, ε = {rate} %" for rate in (20, 40, 80)]
+    mnist = [replace(PRESETS["lenet-mnist"], noise=noise.Symmetric(rate)) for rate in (0.2, 0.4, 0.8)]
+    assert [panel.sweeps for panel in figure.panels] == [(e, e.reinitialized()) for e in mnist]
+    assert figure.label == "Figure 33 on MNIST"
+    methods = FIGURES["3"].on(PRESETS["lenet-mnist"]).experiments
+    assert [e.retraining for e in methods] == [e.retraining for e in sweeps(3)]
+    assert {e.dataset for e in methods} == {"mnist"}
+    one_shot = replace(PRESETS["lenet-mnist"], one_shot=True)
+    assert FIGURES["5"].on(one_shot) == FIGURES["5"], "what a figure varies is its own"
+
+
+def test_panels_that_have_become_the_same_are_shown_once():
+    assert FIGURES["31"].on(PRESETS["lenet-mnist"]).panels[0].sweeps == (replace(PRESETS["lenet-mnist"], noise=None),)
+    figure = FIGURES["1"].on(PRESETS["lenet-mnist"])
+    assert (len(figure.panels), figure.columns) == (1, 1)
+    assert FIGURES["38"].on(PRESETS["lenet-mnist"]).columns == 4
+
+
+def test_a_figure_of_a_preset_only_stays():
+    for number, figure in FIGURES.items():
+        same = {(e.dataset, e.model) for e in figure.experiments} == {("mnist", "lenet_300_100")}
+        assert (figure.on(PRESETS["lenet-mnist"]) == figure) == same, number
+
+
+def test_asymmetric_noise_goes_where_it_is_defined():
+    assert FIGURES["28"].on(PRESETS["resnet18-cifar10"]).experiments[0].noise == noise.Asymmetric(0.4, "cifar10")
+    with pytest.raises(ValueError, match="not defined for tiny_imagenet, only for mnist"):
+        FIGURES["28"].on(PRESETS["resnet101-tiny-imagenet"])
+
+
 # ---------------------------------------------------------------- at smoke scale
 
 LINES = {"_accuracy": 2, "_phases": 2, "_distance": 2, "_best": 3, "_gap": 1, "_tickets": 2, "_dynamics": 8, "_redense": 3}

@@ -1,10 +1,13 @@
 """What is published is what its tables say."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from sparsedd.cli import main
+from sparsedd.experiments import PRESETS, Tables
+from sparsedd.experiments._sweep import Sweep, dip_and_peak
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").rglob("claims.md"))
@@ -16,12 +19,48 @@ def test_there_are_results():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: "/".join(folder.parts[-2:]))
 def test_a_figure_is_drawn_again_from_its_tables_and_says_the_same(tmp_path, capsys, folder):
-    assert main(["figure", folder.name, "--from", str(folder), "--out", str(tmp_path)]) == 0
+    preset = {"mnist": "lenet-mnist", "cifar10": "resnet18-cifar10"}[folder.parent.name.partition("-")[0]]
+    assert main(["figure", folder.name, "--on", preset, "--from", str(folder), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "claims.md").read_text() == (folder / "claims.md").read_text()
     assert (tmp_path / "figure.png").read_bytes()[:8] == (folder / "figure.png").read_bytes()[:8]
+    assert (tmp_path / "figure.svg").read_bytes()[:5] == (folder / "figure.svg").read_bytes()[:5] == b"<?xml"
     for table in folder.glob("*.csv"):
         assert (tmp_path / table.name).read_bytes() == table.read_bytes()
     assert capsys.readouterr().out.startswith((folder / "claims.md").read_text())
+    scale = folder.parent.name.rpartition("-")[2]
+    assert f", {scale} scale, " in (folder / "figure.svg").read_text(), "the scale is written on the picture"
+
+
+def test_every_figure_is_on_the_page_with_its_sentences():
+    page = (ROOT / "docs" / "results.md").read_text()
+    for folder in FOLDERS:
+        place = folder.relative_to(ROOT)
+        assert f"](../{place}/figure.png)" in page, place
+        assert f"```{{include}} ../{place}/claims.md" in page, place
+
+
+def test_a_figure_is_found_in_the_folder_of_all_results(tmp_path, capsys):
+    for folder in FOLDERS:
+        if folder.name == "9":
+            shutil.copytree(folder, tmp_path / folder.relative_to(ROOT))
+    assert main(["figure", "9", "--from", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "Figure 9, paper scale" in printed
+    assert "Figure 9, small scale" in printed
+
+
+def test_the_paper_at_full_scale_agrees_with_what_was_published():
+    sweep = Sweep.of(Tables.read(ROOT / "results" / "mnist-paper" / "5").levels, PRESETS["lenet-mnist"].name)
+    assert len(sweep.seeds) >= 3
+    left = sweep["remaining"][0]
+    train, test = (sweep[f"{part}_accuracy"].mean(axis=0) for part in ("train", "test"))
+    dip, peak = dip_and_peak(test)
+    assert test[0] == pytest.approx(0.834, abs=0.015)
+    assert 18_000 <= left[dip] <= 40_000
+    assert test[dip] == pytest.approx(0.76, abs=0.03)
+    assert test[peak] == pytest.approx(0.954, abs=0.01)
+    assert train[peak] / test[peak] == pytest.approx(0.83, abs=0.015)
+    assert left[-1] <= 300
 
 
 def test_results_are_small():

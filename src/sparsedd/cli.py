@@ -64,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     figure.set_defaults(command=_figure)
     figure.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
     figure.add_argument("--scale", choices=SCALES, help="default: small")
-    figure.add_argument("--from", dest="source", type=Path, metavar="DIR", help="draw the tables in a folder, compute nothing")
+    figure.add_argument("--on", choices=sorted(PRESETS), help="show it with the data and the net of another row")
+    figure.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
+    )
     figure.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     _add_run_options(figure, seeds=None, out=None)
 
@@ -153,22 +156,41 @@ def _figure(options: argparse.Namespace) -> None:
             print(f"{figure.number:2d}  {figure.caption}")
         return
     _drawable()
-    figure, out = FIGURES[options.number], options.out or options.source or Path("figures") / options.number
+    figure = FIGURES[options.number]
+    if options.on:
+        figure = figure.on(PRESETS[options.on])
     if options.source:
         given = [name for name in COMPUTING if getattr(options, name) is not None]
         if given:
             raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in given)}.")
-        tables = Tables.read(options.source)
+        sources = _sources(options.source, options.number)
+        if options.out and len(sources) > 1:
+            raise ValueError(
+                f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
+            )
+        for source in sources:
+            _draw(figure, options.out or source, Tables.read(source), write=options.out not in (None, source))
+        return
+    for name, default in COMPUTING.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    figure, out = figure.scaled(options.scale), options.out or Path("figures") / options.number
+    runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
+    _compute(figure, runs, options)
+    _draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed))
+
+
+def _sources(folder: Path, number: str) -> list[Path]:
+    """The folder, if it has tables, or those in it that are named after the figure."""
+    if (folder / "levels.csv").exists():
+        return [folder]
+    return sorted(path.parent for path in folder.rglob(f"{number}/levels.csv")) or [folder]
+
+
+def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:
+    if figure.scale != tables.scale:
         figure = figure.scaled(tables.scale)
-    else:
-        for name, default in COMPUTING.items():
-            if getattr(options, name) is None:
-                setattr(options, name, default)
-        figure = figure.scaled(options.scale)
-        runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
-        _compute(figure, runs, options)
-        tables = figure.tables(runs, options.seeds, seed=options.seed)
-    print(told(figure, finish(figure, out, tables, write=out != options.source)))
+    print(told(figure, finish(figure, out, tables, write=write)))
     print(out / "figure.png")
 
 

@@ -51,7 +51,7 @@ class Effect:
     values
         (seeds,), nan where it can't be measured.
     unit
-        What follows the number. Differences of accuracy are given in ``" points"``, a hundred to one.
+        What follows the number. Shares and their differences are given in ``" %"`` and ``" points"``, a hundred to one.
     above, below
         The bound: that the number is above (by default above zero), or that it is below.
     limit
@@ -91,10 +91,11 @@ class Effect:
     def __str__(self) -> str:
         if not np.isfinite(self.values).all():
             return f"{self.text}: not to be measured in every seed"
-        scale, digits = (100, 1) if self.unit == " points" else (1, 2)
+        scale, digits = (100, 1) if self.unit in (" points", " %") else (1, 2)
         mean, low, high = (f"{scale * value:.{digits}f}" for value in (self.values.mean(), *self.interval))
         spread = "one seed" if low == "nan" else f"95 % interval {low} to {high}"
-        bound = "" if self.below is None else f", claimed below {scale * self.below:g}"
+        side, value = ("above", self.above) if self.below is None else ("below", self.below)
+        bound = f", claimed {side} {scale * value:g}" if (side, value) != ("above", 0) else ""
         return f"{self.text}: {mean}{self.unit} ({spread}{bound})"
 
 

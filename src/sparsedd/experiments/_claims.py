@@ -113,6 +113,20 @@ def four_phases(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
+def memorises(panels: Panels, reading: Reading) -> Iterator[Claim]:
+    """Section 2.3: up to the dip the net learns its wrong labels by heart, beyond it they are forgotten first."""
+    for panel in panels:
+        sweep = reading.sweep(panel.sweeps[0])
+        wrong, right, (dips, peaks) = sweep["flipped_accuracy"], sweep["clean_accuracy"], _places(sweep)
+        yield judged(
+            f"{panel.title}: up to the dip most wrong labels are memorised, and at the peak hardly any, but the right ones are",
+            Effect("wrong labels learned by the dense net", wrong[:, 0], " %", above=0.5),
+            Effect("at the dip", _at(wrong, dips), " %", above=0.5),
+            Effect("at the peak", _at(wrong, peaks), " %", below=0.1),
+            Effect("right labels learned there", _at(right, peaks), " %", above=0.5),
+        )
+
+
 def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
     """Section 4: without label noise there is no dip to be seen."""
     for panel in panels:

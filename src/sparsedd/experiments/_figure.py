@@ -14,7 +14,7 @@ from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._lines import directions, interpolation
-from sparsedd.experiments._panel import Panel
+from sparsedd.experiments._panel import NAMES, Panel, moved
 from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run_all import pinned, work
@@ -53,18 +53,55 @@ class Figure:
         Panels side by side.
     scale
         Of its experiments.
+    label
+        What it is called: ``"Figure 4"``, or ``"Figure 4 on MNIST"``, see :meth:`on`.
     """
 
     number: int
     caption: str
     panels: tuple[Panel, ...]
     drawing: Drawing
-    claims: Claims
+    claims: tuple[Claims, ...]
     columns: int
     scale: Scale = "paper"
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or f"Figure {self.number}")
 
     def __repr__(self) -> str:
-        return f"Figure({self.number}, {self.scale} scale, {len(self.panels)} panels: {self.caption})"
+        return f"Figure({self.label.removeprefix('Figure ')}, {self.scale} scale, {len(self.panels)} panels: {self.caption})"
+
+    def on(self, preset: Experiment) -> Self:
+        """What the figure shows, shown with another preset: its data, its model, its training.
+
+        Noise, scores and retraining methods stay the figure's own. Panels that have become the same are shown once. A figure
+        that has nothing but the preset already stays as it is.
+
+        Raises
+        ------
+        ValueError
+            For asymmetric noise on data for which it is not defined.
+
+        Examples
+        --------
+        >>> from sparsedd.experiments import FIGURES, PRESETS
+        >>> FIGURES["4"].on(PRESETS["lenet-mnist"])
+        Figure(4 on MNIST, paper scale, 3 panels: in the paper: CIFAR-10: what more noise does to the phases)
+        >>> FIGURES["5"].on(PRESETS["lenet-mnist"]) == FIGURES["5"]
+        True
+        """
+        panels = tuple(dict.fromkeys(moved(panel, preset) for panel in self.panels))
+        if panels == self.panels:
+            return self
+        return replace(
+            self,
+            caption=f"in the paper: {self.caption}",
+            panels=panels,
+            columns=min(self.columns, len(panels)),
+            scale=preset.scale,
+            label=f"Figure {self.number} on {NAMES[preset.dataset]}",
+        )
 
     def scaled(self, scale: Scale) -> Self:
         """The figure in another scale: see :meth:`.Experiment.scaled`."""
@@ -155,7 +192,8 @@ class Figure:
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
-        return list(self.claims(self.panels, Reading(tables)))
+        reading = Reading(tables)
+        return [claim for says in self.claims for claim in says(self.panels, reading)]
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
         """The picture of the tables."""
@@ -172,7 +210,7 @@ class Figure:
             ax.remove()
         counts = sorted({len(reading.sweep(experiment).seeds) for experiment in self.experiments})
         seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
-        picture.suptitle(f"Figure {self.number}, {self.scale} scale, {seeds}", fontsize=11)
+        picture.suptitle(f"{self.label}, {self.scale} scale, {seeds}", fontsize=11)
         return picture
 
     def _places(self, runs: PathLike, members: list[Experiment]) -> list[tuple[Experiment, int, PathLike, float]]:

@@ -20,14 +20,13 @@ from sparsedd.experiments._drawings import (
 )
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
-from sparsedd.experiments._panel import Panel
+from sparsedd.experiments._panel import NAMES, Panel, titled
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 
 MNIST, C10, C100 = PRESETS["lenet-mnist"], PRESETS["resnet18-cifar10"], PRESETS["resnet18-cifar100"]
 VGG10, VGG100, TINY = PRESETS["vgg16-cifar10"], PRESETS["vgg16-cifar100"], PRESETS["resnet101-tiny-imagenet"]
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
 SCORES = {"Magnitude-based pruning": "magnitude", "Gradient-based pruning": "gradient", "Random pruning": "random"}
 OTHERS = {"Finetuning": FINETUNING, "Learning rate rewinding": LR_REWINDING, "Scratch retraining": SCRATCH}
 PLACES = ("Dense", "Critical", "Sweet", "Collapsed")
@@ -37,14 +36,9 @@ def _at(base: Experiment, rate: float) -> Experiment:
     return replace(base, noise=Symmetric(rate))
 
 
-def _title(experiment: Experiment) -> str:
-    rate = getattr(experiment.noise, "rate", 0)
-    return f"{NAMES[experiment.dataset]}, ε = {100 * rate:g} %"
-
-
 def _plain(*experiments: Experiment) -> tuple[Panel, ...]:
     """A panel for each, named by data set and noise."""
-    return tuple(Panel(_title(experiment), (experiment,)) for experiment in experiments)
+    return tuple(Panel(titled(experiment), (experiment,)) for experiment in experiments)
 
 
 def _scores(base: Experiment, noise: Noise) -> tuple[Panel, ...]:
@@ -66,21 +60,20 @@ def _rates(base: Experiment, *rates: float) -> tuple[Panel, ...]:
 def _tickets(base: Experiment, *rates: float) -> tuple[Panel, ...]:
     """A panel for each rate: a ticket, and the same with new weights."""
     pairs = [(_at(base, rate), _at(base, rate).reinitialized()) for rate in rates]
-    return tuple(Panel(_title(ticket), (ticket, other)) for ticket, other in pairs)
+    return tuple(Panel(titled(ticket), (ticket, other)) for ticket, other in pairs)
 
 
 def _landmarks(experiment: Experiment, *factors: float) -> tuple[Panel, ...]:
     """A panel for each landmark, a row for each factor of the last learning rate."""
-    last = experiment.schedule(1)(experiment.epochs - 1)
     return tuple(
-        Panel(f"{place}, rate {factor * last:g}" if len(factors) > 1 else place, (experiment,), at, factor)
+        Panel(f"{place}, last rate × {factor:g}" if len(factors) > 1 else place, (experiment,), at, factor)
         for factor in factors
         for at, place in enumerate(PLACES)
     )
 
 
 def _figure(
-    number: int, caption: str, panels: tuple[Panel, ...], drawing: Drawing, says: Claims, columns: int | None = None
+    number: int, caption: str, panels: tuple[Panel, ...], drawing: Drawing, *says: Claims, columns: int | None = None
 ) -> tuple[str, Figure]:
     return str(number), Figure(number, caption, panels, drawing, says, columns or len(panels))
 
@@ -97,7 +90,8 @@ FIGURES: dict[str, Figure] = dict(
         _figure(2, f"CIFAR-100, {_SYMMETRIC} 40 %: {_STRATEGIES}", _scores(C100, Symmetric(0.4)), ACCURACY, _DD),
         _figure(3, f"CIFAR-100, {_SYMMETRIC} 40 %: {_RETRAINED}", _methods(C100, 0.4, OTHERS), ACCURACY, _DD),
         _figure(4, "CIFAR-10: what more noise does to the phases", _rates(C10, 0.2, 0.4, 0.8), ACCURACY, claims.noise_shifts),
-        _figure(5, "The four phases on MNIST, symmetric label noise of 20 %", _rates(MNIST, 0.2), PHASES, claims.four_phases),
+        _figure(5, "The four phases on MNIST, symmetric label noise of 20 %", _rates(MNIST, 0.2), PHASES,
+                claims.four_phases, claims.memorises),
         _figure(6, "CIFAR-100, noise of 40 %: sparse training, then re-dense training at the last learning rate",
                 _landmarks(_at(C100, 0.4), 1.0), REDENSE, claims.overfits_again),
         _figure(7, "CIFAR-100, noise of 40 %: on the line from a sparse net of the Sweet phase to its re-dense net",

@@ -1,8 +1,23 @@
 """Panel: one panel of a figure, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.noise import FLIPS, Asymmetric
+
+NAMES = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny ImageNet",
+    "digits": "digits",
+}
+
+
+def titled(experiment: Experiment) -> str:
+    """Data set and noise, to be read."""
+    rate = getattr(experiment.noise, "rate", 0)
+    return f"{NAMES[experiment.dataset]}, ε = {100 * rate:g} %"
 
 
 @dataclass(frozen=True)
@@ -25,3 +40,19 @@ class Panel:
     sweeps: tuple[Experiment, ...]
     at: int | None = None
     factor: float = 1.0
+
+
+def moved(panel: Panel, preset: Experiment) -> Panel:
+    """The panel on another preset, see :meth:`.Figure.on`."""
+    sweeps = tuple(_on(preset, experiment) for experiment in panel.sweeps)
+    return replace(panel, sweeps=sweeps, title=panel.title.replace(titled(panel.sweeps[0]), titled(sweeps[0])))
+
+
+def _on(preset: Experiment, experiment: Experiment) -> Experiment:
+    """The preset with everything that a figure varies: noise, what is pruned, and what a level starts from."""
+    varied = {name: getattr(experiment, name) for name in ("noise", "pruner", "retraining", "one_shot", "tickets_of")}
+    if isinstance(experiment.noise, Asymmetric) and experiment.dataset != preset.dataset:
+        if preset.dataset not in FLIPS:
+            raise ValueError(f"asymmetric noise is not defined for {preset.dataset}, only for {', '.join(FLIPS)}.")
+        varied["noise"] = replace(experiment.noise, flips=preset.dataset)  # type: ignore[arg-type]
+    return replace(preset, **varied)

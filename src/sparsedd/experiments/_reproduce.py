@@ -26,7 +26,9 @@ def reproduce(
     executor: Executor | None = None,
     runs: PathLike | None = None,
 ) -> list[Claim]:
-    """Compute a figure, as far as it has not been computed; leave its tables, ``figure.png`` and ``claims.md`` in a folder.
+    """Compute a figure, as far as it has not been computed; leave its tables, its picture and its claims in a folder.
+
+    The picture is ``figure.png`` and ``figure.svg``, the claims are ``claims.md``.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def reproduce(
     >>> with tempfile.TemporaryDirectory() as out:
     ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
     ...     sorted(path.name for path in Path(out).glob("*.*"))
-    ['claims.md', 'figure.png', 'levels.csv']
+    ['claims.md', 'figure.png', 'figure.svg', 'levels.csv']
     >>> [claim.verdict for claim in claims]
     ['cannot be told', 'cannot be told', 'cannot be told']
     """
@@ -72,13 +74,15 @@ def reproduce(
 
 def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True) -> list[Claim]:
     """Judge the claims, draw the picture, and then leave both in the folder, with the tables if they are to be written."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rc_context
 
     claims, picture = figure.read(tables), figure.draw(tables)
     Path(out).mkdir(parents=True, exist_ok=True)
     if write:
         tables.write(out)
     picture.savefig(Path(out) / "figure.png", dpi=120)
+    with rc_context({"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}):  # the same bytes each time, and text as text
+        picture.savefig(Path(out) / "figure.svg", metadata={"Date": None})
     _files.write(Path(out) / "claims.md", (told(figure, claims) + "\n").encode())
     pyplot.close(picture)
     return claims
@@ -86,5 +90,5 @@ def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True)
 
 def told(figure: Figure, claims: Sequence[Claim]) -> str:
     """What the figure shows, and a sentence for each claim, in Markdown."""
-    caption = f"Figure {figure.number}, {figure.scale} scale. {figure.caption}."
+    caption = f"{figure.label}, {figure.scale} scale. {figure.caption[0].upper()}{figure.caption[1:]}."
     return "\n".join([caption, *([""] if claims else []), *(f"- {claim}" for claim in claims)])

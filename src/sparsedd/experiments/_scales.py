@@ -9,7 +9,7 @@ SCALES = ("smoke", "small", "paper")
 
 # By data set: the share of the epochs, and what else becomes smaller.
 SMALL: dict[str, tuple[float, dict[str, Any]]] = {
-    "mnist": (1 / 5, {"train_size": 10_000, "levels": 36}),
+    "mnist": (2 / 5, {"train_size": 10_000, "levels": 36, "evaluate_every": 4}),
     "cifar10": (3 / 4, {"train_size": 10_000, "width": 0.5}),
     "cifar100": (3 / 4, {"train_size": 10_000, "width": 0.5}),
     "tiny_imagenet": (1 / 2, {"train_size": 20_000, "width": 0.5}),
