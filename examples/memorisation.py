@@ -12,7 +12,7 @@ matplotlib.use("agg")
 NUMBERS = ("1", "4", "21", "22", "28", "29", "44", "46", "48")
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("figure", nargs="?", default="44", choices=NUMBERS)
-parser.add_argument("--scale", default="smoke", choices=("smoke", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/memorisation"))
 options = parser.parse_args()
 

@@ -11,7 +11,7 @@ from sparsedd.experiments import FIGURES, directions, redense
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("figure", nargs="?", default="8", choices=("8", "43"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/sharpness"))
 options = parser.parse_args()
 

@@ -25,6 +25,7 @@ from sparsedd.experiments import (
     Retraining,
     Store,
     _problem,
+    _scales,
     run,
     run_all,
     write_levels,
@@ -379,9 +380,9 @@ def test_images_of_another_size_than_those_tested_are_refused():
 @pytest.mark.parametrize("name", ["lenet-mnist", "resnet18-cifar10"])
 def test_only_the_original_is_scaled(name):
     original = PRESETS[name]
-    for scale in ("smoke", "small", "paper"):
+    for scale in _scales.SCALES:
         assert original.scaled(scale).scaled(scale) == original.scaled(scale)
-    for scale, other in (("small", "paper"), ("small", "smoke"), ("smoke", "paper"), ("smoke", "small")):
+    for scale, other in (("small", "paper"), ("small", "smoke"), ("smoke", "paper"), ("smoke", "small"), ("mini", "small")):
         with pytest.raises(ValueError, match=f"the {scale} form of an experiment.*got scale='{other}'"):
             original.scaled(scale).scaled(other)
 

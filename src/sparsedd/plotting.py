@@ -62,7 +62,7 @@ def double_descent(
     _band(ax, 1 - s, 100 * train, color=BLUE, label="train")
     _band(ax, 1 - s, 100 * test, color=RED, label="test")
     ax.set_ylabel("accuracy (%)")
-    ax.legend(title=_spread(len(test)), loc="lower left", framealpha=0.9)
+    ax.legend(title=_spread(len(test)), framealpha=0.9)
     return ax
 
 

@@ -231,9 +231,10 @@ class Experiment:
         """The same experiment in another size.
 
         ``"paper"`` is the exact protocol. ``"small"`` shows the same with fewer images and epochs, for two CPU cores (MNIST)
-        or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"smoke"`` takes seconds
-        and needs no data files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller
-        can't be scaled again.
+        or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"mini"`` is the same with
+        still fewer colour images and a still narrower net, for two CPU cores. ``"smoke"`` takes seconds and needs no data
+        files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller can't be scaled
+        again.
 
         >>> Experiment().scaled("smoke").dataset
         'digits'

@@ -236,4 +236,4 @@ def _levels(runs: PathLike, members: list[Experiment]) -> Tables:
 
 def _seeds(experiment: Experiment) -> int:
     """How many seeds the paper has; fewer at smaller scales."""
-    return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "smoke": 2}[experiment.scale]
+    return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "mini": 3, "smoke": 2}[experiment.scale]

@@ -20,7 +20,7 @@ from sparsedd.experiments._store import Store
 from sparsedd.metrics import Evaluation, evaluate
 
 # By scale: points from 0 to 1, points from -1 to 1, directions.
-RESOLUTION = {"smoke": (5, 5, 2), "small": (101, 51, 5), "paper": (101, 51, 5)}
+RESOLUTION = {"smoke": (5, 5, 2), "mini": (51, 25, 3), "small": (101, 51, 5), "paper": (101, 51, 5)}
 
 
 @dataclass(frozen=True)

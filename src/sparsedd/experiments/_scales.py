@@ -4,8 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
-Scale: TypeAlias = Literal["smoke", "small", "paper"]
-SCALES = ("smoke", "small", "paper")
+Scale: TypeAlias = Literal["smoke", "mini", "small", "paper"]
+SCALES = ("smoke", "mini", "small", "paper")
 
 # By data set: the share of the epochs, and what else becomes smaller.
 SMALL: dict[str, tuple[float, dict[str, Any]]] = {
@@ -14,6 +14,8 @@ SMALL: dict[str, tuple[float, dict[str, Any]]] = {
     "cifar100": (3 / 4, {"train_size": 10_000, "width": 0.5}),
     "tiny_imagenet": (1 / 2, {"train_size": 20_000, "width": 0.5}),
 }
+_MINI = (3 / 8, {"train_size": 2_000, "width": 1 / 8, "augmentation": (), "evaluate_every": 15})
+MINI = SMALL | dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), _MINI)
 # What needs neither files nor network in the place of a data set.
 SMOKE: dict[str, dict[str, Any]] = {
     "mnist": {"dataset": "digits", "train_size": 200, "width": 0.2},
@@ -29,7 +31,7 @@ def changes(fields: dict[str, Any], scale: Scale) -> dict[str, Any]:
     experiment = SimpleNamespace(**fields)
     if scale == experiment.scale:
         return {}
-    if experiment.scale == "smoke" or (experiment.scale == "small" and experiment.dataset in SMALL):
+    if experiment.scale == "smoke" or (experiment.scale != "paper" and experiment.dataset in SMALL):
         raise ValueError(f"this is the {experiment.scale} form of an experiment: scale the original, got scale={scale!r}.")
     if scale == "smoke":
         tiny = {"train_size": 100, "width": 1 / 16} | SMOKE.get(experiment.dataset, {})
@@ -45,7 +47,7 @@ def changes(fields: dict[str, Any], scale: Scale) -> dict[str, Any]:
         }
     if scale == "paper" or experiment.dataset not in SMALL:
         return {"scale": scale}
-    share, fewer = SMALL[experiment.dataset]
+    share, fewer = (SMALL if scale == "small" else MINI)[experiment.dataset]
     steps = share * fewer["train_size"] / {"mnist": 60_000, "tiny_imagenet": 100_000}.get(experiment.dataset, 50_000)
     smaller = {
         "scale": scale,
