@@ -39,6 +39,16 @@ def test_every_figure_is_on_the_page_with_its_sentences():
         assert f"```{{include}} ../{place}/claims.md" in page, place
 
 
+def test_the_summary_counts_the_verdicts():
+    page = (ROOT / "docs" / "results.md").read_text()
+    rows = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in page.splitlines() if line.startswith("| ")}
+    for folder in FOLDERS:
+        said = (folder / "claims.md").read_text()
+        counts = [str(said.count(f": {verdict}. Measured")) for verdict in ("disagrees", "cannot be told", "agrees")]
+        assert sum(map(int, counts)) == said.count("\n- ") > 0
+        assert any(row[1:] == (folder.name, folder.parent.name, *counts) for row in rows), folder
+
+
 def test_a_figure_is_found_in_the_folder_of_all_results(tmp_path, capsys):
     for folder in FOLDERS:
         if folder.name == "9":

@@ -137,7 +137,9 @@ def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
         yield judged(
             f"{panel.title}: without label noise test accuracy does not fall by a point and rise again",
             Effect("what it falls and regains", _regained(sweep), below=POINT),
-            given=Effect("training accuracy of the dense net, which must overfit", sweep["train_accuracy"][:, 0], above=0.9),
+            given=Effect(
+                "training accuracy of the dense net, which must overfit", sweep["train_accuracy"][:, 0], " %", above=0.9
+            ),
         )
 
 
