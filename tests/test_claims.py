@@ -185,7 +185,7 @@ def test_a_phase_that_is_not_reached_can_not_have_moved():
     ],
 )
 def test_other_weights_under_the_same_masks(other, moved, wins):
-    assert verdicts(10, [curve(), other], spread=0.0, train_accuracy=np.ones(LEVELS)) == [moved, wins]
+    assert verdicts(10, [curve(), other], train_accuracy=np.ones(LEVELS)) == [moved, wins]
 
 
 def test_the_best_epoch_has_a_smaller_dip():

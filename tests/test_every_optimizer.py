@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import pytest
@@ -73,7 +73,7 @@ needs_it = wrong(reason="Enforcement knows nothing of optimizers that mix weight
 @pytest.mark.parametrize(("kind", "settings"), WHOLE)
 def test_what_looks_at_a_whole_gradient_is_exact_after_apply_to_grads(kind, settings, masked):
     model, mask, reference, ours, theirs = pair(kind, settings)
-    with an_error_is_as_good(), mask.enforce(model, ours):
+    with nullcontext() if masked else an_error_is_as_good(), mask.enforce(model, ours):
         for step in range(6):
             run(model, ours, [step], lambda: mask.apply_to_grads_(model) if masked else None)
             run(reference, theirs, [step])

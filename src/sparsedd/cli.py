@@ -12,6 +12,7 @@ import sparsedd
 from sparsedd import data, experiments, noise
 from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, Tables
 from sparsedd.experiments._figure import Figure
+from sparsedd.experiments._panel import flips
 from sparsedd.experiments._pool import cores, watched, workers
 from sparsedd.experiments._reproduce import finish, told
 from sparsedd.experiments._run_fleet import work_fleet
@@ -142,12 +143,7 @@ def _noise_of(kind: str, rate: float, dataset: str) -> noise.Noise | None:
         return None
     if kind in ("symmetric", "pairflip"):
         return noise.Symmetric(rate) if kind == "symmetric" else noise.Pairflip(rate)
-    flips = {"digits": "mnist"}.get(dataset, dataset)
-    if flips not in noise.FLIPS:
-        raise ValueError(
-            f"asymmetric noise is not defined for {dataset}, only for {', '.join(noise.FLIPS)}: take another kind."
-        )
-    return noise.Asymmetric(rate, flips)  # type: ignore[arg-type]
+    return noise.Asymmetric(rate, flips(dataset))
 
 
 def _figure(options: argparse.Namespace) -> None:
@@ -188,8 +184,7 @@ def _sources(folder: Path, number: str) -> list[Path]:
 
 
 def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:
-    if figure.scale != tables.scale:
-        figure = figure.scaled(tables.scale)
+    figure = figure.scaled(tables.scale)
     print(told(figure, finish(figure, out, tables, write=write)))
     print(out / "figure.png")
 

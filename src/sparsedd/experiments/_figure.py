@@ -87,7 +87,7 @@ class Figure:
         --------
         >>> from sparsedd.experiments import FIGURES, PRESETS
         >>> FIGURES["4"].on(PRESETS["lenet-mnist"])
-        Figure(4 on MNIST, paper scale, 3 panels: in the paper: CIFAR-10: what more noise does to the phases)
+        Figure(4 on MNIST, paper scale, 3 panels: In the paper: CIFAR-10: what more noise does to the phases)
         >>> FIGURES["5"].on(PRESETS["lenet-mnist"]) == FIGURES["5"]
         True
         """
@@ -96,11 +96,11 @@ class Figure:
             return self
         return replace(
             self,
-            caption=f"in the paper: {self.caption}",
+            caption=f"In the paper: {self.caption}",
             panels=panels,
             columns=min(self.columns, len(panels)),
             scale=preset.scale,
-            label=f"Figure {self.number} on {NAMES[preset.dataset]}",
+            label=f"Figure {self.number} on {NAMES.get(preset.dataset, preset.dataset)}",
         )
 
     def scaled(self, scale: Scale) -> Self:

@@ -1,23 +1,18 @@
 """Panel: one panel of a figure, as data."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.noise import FLIPS, Asymmetric
 
-NAMES = {
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "tiny_imagenet": "Tiny ImageNet",
-    "digits": "digits",
-}
+NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
 
 
 def titled(experiment: Experiment) -> str:
     """Data set and noise, to be read."""
     rate = getattr(experiment.noise, "rate", 0)
-    return f"{NAMES[experiment.dataset]}, ε = {100 * rate:g} %"
+    return f"{NAMES.get(experiment.dataset, experiment.dataset)}, ε = {100 * rate:g} %"
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,13 @@ def _on(preset: Experiment, experiment: Experiment) -> Experiment:
     """The preset with everything that a figure varies: noise, what is pruned, and what a level starts from."""
     varied = {name: getattr(experiment, name) for name in ("noise", "pruner", "retraining", "one_shot", "tickets_of")}
     if isinstance(experiment.noise, Asymmetric) and experiment.dataset != preset.dataset:
-        if preset.dataset not in FLIPS:
-            raise ValueError(f"asymmetric noise is not defined for {preset.dataset}, only for {', '.join(FLIPS)}.")
-        varied["noise"] = replace(experiment.noise, flips=preset.dataset)  # type: ignore[arg-type]
+        varied["noise"] = replace(experiment.noise, flips=flips(preset.dataset))
     return replace(preset, **varied)
+
+
+def flips(dataset: str) -> Any:
+    """The name of the asymmetric flips of a data set's labels."""
+    found = {"digits": "mnist"}.get(dataset, dataset)
+    if found not in FLIPS:
+        raise ValueError(f"asymmetric noise is not defined for {dataset}, only for {', '.join(FLIPS)}: take another kind.")
+    return found

@@ -90,5 +90,5 @@ def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True)
 
 def told(figure: Figure, claims: Sequence[Claim]) -> str:
     """What the figure shows, and a sentence for each claim, in Markdown."""
-    caption = f"{figure.label}, {figure.scale} scale. {figure.caption[0].upper()}{figure.caption[1:]}."
+    caption = f"{figure.label}, {figure.scale} scale. {figure.caption}."
     return "\n".join([caption, *([""] if claims else []), *(f"- {claim}" for claim in claims)])
