@@ -1,5 +1,7 @@
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -14,6 +16,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop, Rprop
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
 from sparsedd import Mask
 
@@ -529,6 +532,16 @@ def test_without_a_with_block():
     assert not mask.holds(model)
 
 
+def test_an_enforcement_that_nobody_holds_is_let_go():
+    gc.collect()
+    before = len(_global_optimizer_post_hooks)
+    model = net()
+    gone = weakref.ref(half(model).enforce(model, SGD(model.parameters(), 0.05)))
+    gc.collect()
+    assert gone() is None
+    assert len(_global_optimizer_post_hooks) == before
+
+
 def test_one_block_inside_another():
     model = net()
     outer, optimizer = half(model), SGD(model.parameters(), 0.05, momentum=0.9)
@@ -645,10 +658,13 @@ def test_load_state_dict_inside_the_block(assign):
     with mask.enforce(model, optimizer):
         load_dense()
         gradients(model, optimizer, 0)
-        optimizer.step()
+        with pytest.warns(UserWarning, match="moved between two steps|trains nothing") as warned:
+            optimizer.step()
+        assert any("trains nothing" in str(w.message) for w in warned) == assign
         assert mask.holds(model)
         load_dense()
         mask.apply_(model)
+    optimizer = SGD(model.parameters(), 0.05)
     with pytest.raises(RuntimeError, match=r"call mask.apply_\(model\) after loading"), mask.enforce(model, optimizer):
         load_dense()
 
@@ -680,10 +696,12 @@ def test_a_parameter_that_is_replaced_is_found_by_its_name():
         model.fc.weight = nn.Parameter(torch.ones(3, 48))
         optimizer.add_param_group({"params": [model.fc.weight]})
         gradients(model, optimizer, 0)
-        optimizer.step()
+        with pytest.warns(UserWarning, match="moved between two steps"):
+            optimizer.step()
         assert mask.holds(model)
         model.fc = filled(nn.Linear(48, 3), seed=5)
-        optimizer.step()
+        with pytest.warns(UserWarning, match="moved between two steps"):
+            optimizer.step()
         assert mask.holds(model)
 
 

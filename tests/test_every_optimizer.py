@@ -13,12 +13,11 @@ from torch import distributed as dist
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.functional import cross_entropy, embedding
-from torch.optim import ASGD, LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Muon, NAdam, Optimizer, SparseAdam
+from torch.optim import LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Muon, Optimizer, SparseAdam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sparsedd import Mask, Pruner, Rewinder
 
-wrong = partial(pytest.mark.xfail, strict=True)
 an_error_is_as_good = partial(suppress, RuntimeError, ValueError)
 
 # Those that look at a whole gradient, and need apply_to_grads_ before each step. Muon takes matrices only.
@@ -66,10 +65,7 @@ def pair(kind, settings):
     return model, mask, reference, ours, theirs
 
 
-needs_it = wrong(reason="Enforcement knows nothing of optimizers that mix weights: neither masks their gradients nor refuses")
-
-
-@pytest.mark.parametrize("masked", [True, pytest.param(False, marks=needs_it)])
+@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize(("kind", "settings"), WHOLE)
 def test_what_looks_at_a_whole_gradient_is_exact_after_apply_to_grads(kind, settings, masked):
     model, mask, reference, ours, theirs = pair(kind, settings)
@@ -80,7 +76,6 @@ def test_what_looks_at_a_whole_gradient_is_exact_after_apply_to_grads(kind, sett
             assert same_where_kept(model, reference)
 
 
-@wrong(reason="the history of the time before still moves pruned weights inside a step (Enforcement.__init__)")
 def test_lbfgs_evaluates_the_masked_function_after_dense_training():
     model, mask, _, ours, _ = pair(LBFGS, {})
     run(model, ours, range(2))
@@ -106,13 +101,8 @@ def test_fused_and_tensor_rates_with_and_without_skipped_steps(kind, settings, s
             assert (bits(model.fc.weight) == before) == (scaled and step == 3)
 
 
-leaves = wrong(reason="Enforcement._refresh_state meets a sparse momentum", raises=NotImplementedError)
-
-
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
-@pytest.mark.parametrize(
-    ("kind", "settings"), [(SparseAdam, {}), (SGD, {}), (Adagrad, {}), pytest.param(SGD, {"momentum": 0.9}, marks=leaves)]
-)
+@pytest.mark.parametrize(("kind", "settings"), [(SparseAdam, {}), (SGD, {}), (Adagrad, {}), (SGD, {"momentum": 0.9})])
 def test_sparse_gradients(kind, settings):
     model = nn.Embedding(9, 4, sparse=True)
     mask = Pruner("random", fraction=0.5).prune(model, Mask.dense(model, ["weight"]))
@@ -146,11 +136,8 @@ def test_two_optimizers_of_the_same_weights():
             assert same_where_kept(model, reference)
 
 
-hook_order = wrong(reason="the hook runs after those that were there before it (Enforcement.__init__)")
-
-
 @pytest.mark.parametrize("average", [None, get_ema_multi_avg_fn(0.9)], ids=["SWA", "EMA"])
-@pytest.mark.parametrize("how", ["loop", pytest.param("hook", marks=hook_order)])
+@pytest.mark.parametrize("how", ["loop", "hook"])
 def test_an_average_of_masked_weights_is_masked(average, how):
     model, mask, _, ours, _ = pair(Adam, {})
     averaged = AveragedModel(mask.apply_(model), multi_avg_fn=average)
@@ -191,13 +178,25 @@ def rewound(model, ours):
     run(model, ours, [0])
 
 
-@wrong(reason="the next enforced step zeroes what was moved, and leaving sees nothing (Enforcement._after_step)")
-@pytest.mark.parametrize("loop", [shallow, second, loaded, rewound])
-def test_pruned_weights_that_were_moved_between_the_steps_are_noticed(loop):
+@pytest.mark.parametrize("loop", [shallow, second])
+def test_an_optimizer_that_was_not_passed_is_noticed_though_a_step_zeroes_what_it_moved(loop):
     model, mask, _, ours, _ = pair(SGD, {})
-    with pytest.raises(RuntimeError, match="pruned weights were moved"), mask.enforce(model, ours):
+    with (
+        pytest.raises(RuntimeError, match=r"pruned weights were moved by something else.*\(another SGD\)"),
+        mask.enforce(model, ours),
+    ):
         held = [mask.holds(model) for _ in loop(model, ours)]  # what the next forward pass meets
         assert not all(held)
+
+
+@pytest.mark.parametrize("loop", [loaded, rewound])
+def test_weights_that_were_loaded_between_the_steps_are_zeroed_with_a_warning(loop):
+    model, mask, _, ours, _ = pair(SGD, {})
+    with mask.enforce(model, ours):
+        for _ in loop(model, ours):
+            mask.apply_(model)  # as they should
+    with pytest.warns(UserWarning, match="pruned weights were moved between two steps"), mask.enforce(model, ours):
+        assert [mask.holds(model) for _ in loop(model, ours)] == [False]
 
 
 def deep_copied(model, ours):
@@ -217,7 +216,6 @@ def left_behind(model, ours):
     return ours
 
 
-@wrong(reason="nobody asks whether an enforced optimizer holds a weight of the model, or has stepped at all (Enforcement)")
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("other", [deep_copied, unpickled, of_master_weights, left_behind])
 def test_an_optimizer_that_holds_no_weight_of_the_model_is_noticed(other, late):
@@ -228,7 +226,6 @@ def test_an_optimizer_that_holds_no_weight_of_the_model_is_noticed(other, late):
             run(model, other(model, ours) if late else ours, [0])
 
 
-@wrong(reason="each hook writes to every masked weight, also those of a graph that is still needed (Enforcement._after_step)")
 @pytest.mark.parametrize("how", ["between", "in backward"])
 def test_a_step_leaves_weights_of_other_optimizers_alone(how):
     model, mask = net(), half(net())
@@ -245,7 +242,6 @@ def test_a_step_leaves_weights_of_other_optimizers_alone(how):
             gradients(model, ours[model.fc.weight], 0)
 
 
-@wrong(reason="the state is that of an optimizer inside (Enforcement._refresh_state)")
 def test_leaving_a_sharded_optimizer_forgets_the_momentum_of_pruned_weights(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
@@ -263,15 +259,8 @@ def test_leaving_a_sharded_optimizer_forgets_the_momentum_of_pruned_weights(tmp_
 # ---------------------------------------------------------------- going back
 
 
-def back(kind, dtype):
-    rounded = kind in (NAdam, ASGD) and dtype is not torch.float32
-    reason = "Optimizer.load_state_dict casts all but 'step' to the weights' dtype (_rewinder._restore)"
-    return pytest.param(kind, dtype, id=f"{kind.__name__}-{dtype}", marks=wrong(reason=reason) if rounded else ())
-
-
-@pytest.mark.parametrize(
-    ("kind", "dtype"), [back(k, d) for k in EVERY if k is not SparseAdam for d in (torch.float32, torch.bfloat16)]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [kind for kind in EVERY if kind is not SparseAdam])
 def test_every_optimizer_goes_on_from_where_it_was(kind, dtype, tmp_path):
     def go(model, optimizer):
         for step in range(3, 6):

@@ -11,22 +11,9 @@ import sparsedd
 
 SRC = Path(sparsedd.__file__).parent
 CORE = [
-    *("__init__", "_mask", "_enforcement", "_parameters", "_pruner", "_selection", "_rewinder", "_noisy_labels"),
-    *(
-        "_random",
-        "_files",
-        "_checks",
-        "_restored",
-        "_perceptron",
-        "scores",
-        "noise",
-        "metrics",
-        "phases",
-        "sparse",
-        "fleet",
-        "distributed",
-        "landscape",
-    ),
+    *("__init__", "_mask", "_enforcement", "_optimizers", "_parameters", "_prunable", "_pruner", "_selection", "_rewinder"),
+    *("_noisy_labels", "_random", "_files", "_checks", "_restored", "_perceptron", "scores", "noise", "metrics", "phases"),
+    *("sparse", "fleet", "distributed", "landscape"),
 ]
 ABOVE = {"models", "data", "experiments", "plotting", "cli"}
 MODULES = {".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path for path in SRC.rglob("*.py")}

@@ -456,5 +456,5 @@ def test_forgetting_the_mask_of_a_sparse_model_is_an_error(call):
 
 
 def test_a_model_without_weights_is_one_sentence():
-    with pytest.raises(RuntimeError, match="the model is on the meta device and has no weights to score"):
+    with pytest.raises(RuntimeError, match="'weight' is on the meta device and has no weights"):
         Pruner().prune(nn.Linear(10, 10, device="meta"))

@@ -7,7 +7,7 @@ from sparsedd import distributed, fleet, landscape, metrics, noise, phases, scor
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
-from sparsedd._parameters import prunable
+from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd._rewinder import Rewinder
 

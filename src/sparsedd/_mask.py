@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Self, TypeVar
 
 import numpy as np
@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from sparsedd import _files
 from sparsedd._enforcement import Enforcement
-from sparsedd._parameters import listed, once, plain, prunable, select
+from sparsedd._optimizers import fill_
+from sparsedd._parameters import listed, memory, once, plain, present, select
+from sparsedd._prunable import prunable
 from sparsedd._selection import array, count
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -98,7 +100,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask.nonzero(model)["weight"]
         tensor([[ True, False]])
         """
-        chosen = once(select(model, prunable(model) if names is None else names))
+        chosen = present(once(select(model, prunable(model) if names is None else names)))
         return cls({name: p.detach() != 0 for name, p in chosen.items()})
 
     # ---------------------------------------------------------------- reading it
@@ -196,18 +198,17 @@ class Mask(Mapping[str, Tensor]):
 
     def _on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
         """Each parameter of the model as it is now, in the order of the model, with its mask on the same device."""
-        found = select(model, self)
+        found = present(select(model, self))
         keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in self._keep.items()}
-        owners: dict[int, str] = {}
+        owners: dict[Hashable, str] = {}
         for name, p in found.items():
             if p.shape != keeps[name].shape:
                 raise ValueError(
                     f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(keeps[name].shape)} in the mask: "
                     "the mask belongs to another model."
                 )
-            if id(p) in owners:
-                raise ValueError(f"{owners[id(p)]!r} and {name!r} are one tied parameter: a mask names it once.")
-            owners[id(p)] = name
+            if (tied := owners.setdefault(memory(p), name)) != name:
+                raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
         return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
 
     @torch.no_grad()
@@ -227,11 +228,12 @@ class Mask(Mapping[str, Tensor]):
         """Set the gradient of every pruned weight to zero, and give the model back.
 
         The forward pass of w ⊙ m gives pruned weights a gradient. :meth:`enforce` alone keeps the weights exact under every
-        optimizer that treats them one by one; call this before what looks at a whole gradient: clipping by norm, LARS, LBFGS.
+        optimizer, and masks the gradients that others than torch's elementwise ones get; call this before what else looks at a
+        whole gradient: clipping by norm, say.
         """
         for p, keep in self._on(model).values():
             if p.grad is not None:
-                p.grad.masked_fill_(~keep, 0)
+                fill_(p.grad, ~keep, 0)
         return model
 
     @torch.no_grad()

@@ -1,24 +1,15 @@
 """Parameters by name, whatever wraps the model."""
 
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import takewhile
 from typing import Any
-from warnings import warn
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrize
 
-PRUNABLE = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.MultiheadAttention,
-)
 WRAPPERS = (DistributedDataParallel, DataParallel)
 
 
@@ -65,23 +56,30 @@ def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
     yield prefix, model
     for name, child in model._modules.items():
         if child is not None:
-            yield from modules(child, f"{prefix}.{name}" if prefix else name)
+            yield from modules(child, joined(prefix, name))
 
 
 def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every parameter of the model under each of its names, in the order of the model."""
     return {
-        f"{prefix}.{name}" if prefix else name: parameter
+        joined(prefix, name): parameter
         for prefix, module in modules(model)
         for name, parameter in module._parameters.items()
         if parameter is not None
     }
 
 
+def memory(p: Tensor) -> Hashable:
+    """What is equal for two parameters that are one: where their weights lie, and how."""
+    if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or not p.numel():
+        return id(p)
+    return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
+
+
 def once(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Tied parameters under the first of their names."""
-    seen: set[int] = set()
-    return {n: p for n, p in named.items() if not (id(p) in seen or seen.add(id(p)))}  # type: ignore[func-returns-value]
+    first: dict[Hashable, str] = {}
+    return {name: p for name, p in named.items() if first.setdefault(memory(p), name) == name}
 
 
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
@@ -89,20 +87,105 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     if isinstance(names, str):
         raise TypeError(f"names must be a collection of parameter names, got the string {names!r}: write [{names!r}].")
     every = parameters(model)
-    wanted = dict.fromkeys(plain(name) for name in _strings("names", names))
+    wanted = dict.fromkeys(plain(name) for name in strings("names", names))
     if model is not unwrapped(model):  # names of the wrapper are as good
         wanted = dict.fromkeys(name if name in every else name.removeprefix("module.") for name in wanted)
     for name in wanted:
         if name not in every:
             raise ValueError(f"the model has no parameter {name!r}. It has {listed(every)}.")
     found = {name: p for name, p in every.items() if name in wanted}
+    raw = _raw(model)
     for name, p in found.items():
+        if name in raw:
+            raise ValueError(
+                f"{raw[name]!r} is computed from {name!r} by a parametrization, and zeros here are none there: remove "
+                "that first (torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove)."
+            )
         if isinstance(p, UninitializedParameter):
             raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
+        if is_sharded(p):
+            raise RuntimeError(
+                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune, rewind and "
+                "measure the whole model, before fully_shard or from its full state dict."
+            )
+    _apart(found)
     return found
 
 
-def _strings(what: str, value: Any) -> list[str]:
+def present(found: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The same parameters, if they have weights."""
+    for name, p in found.items():
+        if p.is_meta:
+            raise RuntimeError(f"{name!r} is on the meta device and has no weights: load them first.")
+    return found
+
+
+def is_sharded(p: Tensor) -> bool:
+    """Is it a DTensor? Its class is costly to import."""
+    return hasattr(p, "placements")
+
+
+def _apart(found: dict[str, nn.Parameter]) -> None:
+    """Raise where two parameters share some weights, but not all of them in one order."""
+    dense = {name: p for name, p in found.items() if not p.is_meta and p.numel() and p.layout is torch.strided}
+    spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
+    for i, (_, end, one) in enumerate(spans):
+        for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023
+            if memory(dense[one]) != memory(dense[other]) and _share(dense[one], dense[other]):
+                raise ValueError(
+                    f"{one!r} and {other!r} share memory in another shape or order, as a view does: a mask can't tell their "
+                    f"weights apart. Leave one of them out (names= or exclude=), or give {other!r} weights of its own."
+                )
+
+
+def _share(a: Tensor, b: Tensor) -> bool:
+    """Does one weight lie in both? The columns of a matrix, say, have spans that overlap, and no weight in common."""
+    if a.dtype != b.dtype:
+        return True
+    at, bt = ((t.data_ptr() - min(a.data_ptr(), b.data_ptr())) // t.element_size() for t in (a, b))
+    taken = torch.zeros(max(at + _length(a), bt + _length(b)), dtype=torch.bool)
+    taken.as_strided(a.shape, a.stride(), at).fill_(True)
+    return bool(taken.as_strided(b.shape, b.stride(), bt).any())
+
+
+def _length(t: Tensor) -> int:
+    """From its first element to its last in memory."""
+    return 1 + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+
+
+def computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The weights of a module that are computed at each call, and the parameters of it that they are computed from.
+
+    Parametrizations do that, and the older weight_norm, spectral_norm and torch.nn.utils.prune.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    if parametrize.is_parametrized(module):
+        chains: Any = module.parametrizations
+        for name, chain in chains.items():
+            found[name] = tuple(f"parametrizations.{name}.{key}" for key in chain._parameters)
+    for name in [name for name, value in vars(module).items() if isinstance(value, Tensor)]:
+        if raw := tuple(f"{name}{end}" for end in ("_orig", "_g", "_v") if f"{name}{end}" in module._parameters):
+            found[name] = raw
+    return {name: raw for name, raw in found.items() if any(module.get_parameter(key).dim() >= 2 for key in raw)}
+
+
+def _raw(model: nn.Module) -> dict[str, str]:
+    """The parameters that a weight is computed from, but not by a mere factor (spectral_norm), with its name."""
+    found: dict[str, str] = {}
+    for prefix, module in modules(model):
+        chains: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+        for weight, raw in computed(module).items():
+            steps = {type(step).__name__ for step in chains[weight]} if weight in chains else set()
+            if steps != {"_SpectralNorm"} and f"{weight}_u" not in module._buffers:
+                found |= {joined(prefix, key): joined(prefix, weight) for key in raw}
+    return found
+
+
+def joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def strings(what: str, value: Any) -> list[str]:
     items: list[Any] = list(value) if isinstance(value, Iterable) else [None]
     if not all(isinstance(item, str) for item in items):
         raise TypeError(f"{what} must be a collection of strings, got {value!r}.")
@@ -139,86 +222,3 @@ def listed(names: Iterable[Any], most: int = 8) -> str:
     """The first few names, for an error message."""
     every = [str(name) for name in names]
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "") or "none"
-
-
-def prunable(
-    model: nn.Module, *, types: type | tuple[type, ...] = PRUNABLE, exclude: str | Iterable[str] = ()
-) -> tuple[str, ...]:
-    """The names of the weights that pruning may remove, in the order of the model.
-
-    These are the parameters of two or more dimensions that a module of ``types`` owns directly, biases left out. A tied
-    parameter comes once, under its first name; the weight of a Linear that is tied to an Embedding is left out (name it in
-    :meth:`Mask.dense` to prune it). Names are those of the model inside ``torch.compile``, DDP and DataParallel.
-
-    Parameters
-    ----------
-    model
-        Any module.
-    types
-        The kinds of modules whose weights count: ``Linear``, ``Conv*d``, ``ConvTranspose*d`` and ``MultiheadAttention``.
-    exclude
-        Names, or glob patterns, of parameters or of their modules: ``"fc3"``, ``"*.downsample.*"``.
-
-    Warns
-    -----
-    UserWarning
-        When ``types`` cover less than half of the model's weights.
-
-    Raises
-    ------
-    ValueError
-        When a pattern of ``exclude`` matches nothing, or nothing is left to prune.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
-    >>> prunable(model)
-    ('0.weight', '2.weight')
-    >>> prunable(model, exclude="2")
-    ('0.weight',)
-    """
-    types = types if isinstance(types, tuple) else (types,)
-    if not all(isinstance(t, type) for t in types):
-        raise TypeError(f"types must be a class or a tuple of classes, such as nn.Linear, got {types!r}.")
-    embedded = {id(m.weight) for _, m in modules(model) if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    candidates: dict[str, nn.Parameter] = {}
-    for prefix, module in modules(model):
-        if not isinstance(module, types):
-            continue
-        for name, parameter in module._parameters.items():
-            full = f"{prefix}.{name}" if prefix else name
-            if isinstance(parameter, UninitializedParameter):
-                raise RuntimeError(f"{full!r} has no shape yet: run a batch through its lazy module first.")
-            if parameter is None or parameter.dim() < 2 or "bias" in name:
-                continue
-            if id(parameter) in embedded and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                continue
-            candidates[full] = parameter
-    candidates = once(candidates)
-
-    patterns = [exclude] if isinstance(exclude, str) else _strings("exclude", exclude)
-    left_out: set[str] = set()
-    for pattern in patterns:
-        matches = {n for n in candidates if any(fnmatchcase(n, p) for p in (pattern, f"{pattern}.*"))}
-        if not matches:
-            raise ValueError(f"exclude: {pattern!r} matches no prunable parameter. They are {listed(candidates)}.")
-        left_out |= matches
-    names = tuple(name for name in candidates if name not in left_out)
-    if not names:
-        raise ValueError(
-            f"nothing to prune: {type(unwrapped(model)).__name__} has no weights in modules of the given types"
-            + (" besides the excluded ones." if candidates else f" ({listed(t.__name__ for t in types)}).")
-        )
-
-    covered = sum(p.numel() for p in candidates.values())
-    weights = sum(
-        p.numel() for p in once(parameters(model)).values() if not isinstance(p, UninitializedParameter) and p.dim() >= 2
-    )
-    if 2 * covered < weights:
-        warn(
-            f"prunable covers {covered:,} of the model's {weights:,} weights ({covered / weights:.0%}): "
-            "pass types= to include other kinds of modules.",
-            stacklevel=2,
-        )
-    return names

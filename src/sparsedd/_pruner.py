@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sparsedd import _checks, scores
 from sparsedd._mask import Mask
-from sparsedd._parameters import listed, once, prunable, select
+from sparsedd._parameters import listed, once, present, select
+from sparsedd._prunable import prunable
 from sparsedd._selection import FLOATS, Ranking, Scored, array, count
 
 NAMED: dict[str, scores.Score] = {
@@ -115,8 +116,6 @@ class Pruner:
     @torch.no_grad()
     def _keep_of(self, model: nn.Module, mask: Mask | None, quota: Callable[[int, int], int]) -> Mask:
         """The mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
-        if isinstance(model, nn.Module) and any(p.is_meta for p in model.parameters()):
-            raise RuntimeError("the model is on the meta device and has no weights to score: load them first.")
         if mask is None:
             old = _unpruned(model)
         elif isinstance(mask, Mask):
@@ -147,7 +146,7 @@ class Pruner:
 
 def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:
     """All the prunable weights, unless they say that some were pruned before."""
-    weights = once(select(model, prunable(model)))
+    weights = present(once(select(model, prunable(model))))
     size = sum(p.numel() for p in weights.values())
     zeros = sum(z for n, p in weights.items() if (z := _scored(scores.magnitude, n, p, None).count(eq, 0)) < p.numel())
     if zeros > 1 and 20 * zeros >= size:

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
@@ -143,10 +145,7 @@ def _captured(part: Any) -> Any:
 
 def _restore(part: Any, state: Any) -> None:
     if isinstance(part, nn.Module):
-        actual = {name: key for key, name in state_names(part).items()}
-        state = OrderedDict((actual.get(name, name), value) for name, value in state.items())
-        state._metadata = part.state_dict()._metadata  # type: ignore[attr-defined] # the versions of its modules
-        part.load_state_dict(state)
+        _restore_model(part, state)
         return
     part.load_state_dict(state)
     if isinstance(part, LRScheduler):  # its optimizer holds the rate; the schedule only says how to change it
@@ -155,6 +154,30 @@ def _restore(part: Any, state: Any) -> None:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = float(rate)
+    if isinstance(part, Optimizer):  # load_state_dict has rounded what is wider than the weights
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        weights = [p for group in part.param_groups for p in group["params"]]
+        for number, p in zip(numbers, weights, strict=True):
+            for key, value in part.state.get(p, {}).items():
+                captured = state["state"][number][key]
+                if isinstance(value, Tensor) and value.dtype != captured.dtype:
+                    part.state[p][key] = captured.to(value.device)
+
+
+def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    actual = {name: key for key, name in state_names(model).items()}
+    now = model.state_dict()
+    new = OrderedDict((actual.get(name, name), value) for name, value in state.items())
+    for key, value in new.items():
+        here = now.get(key)
+        if not isinstance(value, Tensor) or not isinstance(here, Tensor) or is_lazy(here):
+            continue
+        if here.is_meta and not value.is_meta:
+            raise RuntimeError(f"{key!r} is on the meta device: call model.to_empty(device=...) first.")
+        if here.dtype != value.dtype:
+            raise ValueError(f"{key!r} is {here.dtype} and was {value.dtype}: call model.to({value.dtype}) first.")
+    new._metadata = now._metadata  # type: ignore[attr-defined] # the versions of its modules
+    model.load_state_dict(new)
 
 
 # In JSON a tuple is {"tuple": [...]} and a mapping {"dict": [[key, value], ...]}, so that each comes back as what it was.
@@ -163,6 +186,8 @@ _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedD
 
 def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
+        if is_lazy(value):
+            raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")
         if value.layout is not torch.strided or value.is_meta or value.dtype == torch.complex128:
             raise TypeError(
                 f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."

@@ -8,13 +8,16 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parameter import is_lazy
 
 from sparsedd import _restored
-from sparsedd._parameters import listed, once, parameters, plain, prunable, select
+from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select
+from sparsedd._prunable import prunable
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
 
 Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
+NORMS = (nn.LayerNorm, nn.RMSNorm)  # those whose weights may have two or more dimensions
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     Raises
     ------
     ValueError
-        When the two do not have the same weights; the message names one.
+        When the two do not have the same weights, or one is computed from others by a parametrization; the message names it.
 
     Examples
     --------
@@ -69,19 +72,36 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
 
 def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tensor]:
     if isinstance(source, nn.Module):
-        if names is not None:
-            return once(select(source, names))
-        return {name: p for name, p in once(select(source, parameters(source))).items() if p.dim() >= 2}
+        return present(once(select(source, _counted(source) if names is None else names)))
     if not isinstance(source, Mapping):
         raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
     found = {plain(name): tensor for name, tensor in source.items()}
     if names is None:
-        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not _counts(t)}
+        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not (_counts(t) or _is_bias(n))}
     wanted = [plain(name) for name in names]
     for name in wanted:
         if name not in found:
             raise ValueError(f"there are no weights named {name!r}. There are {listed(found)}.")
     return {name: found[name] for name in wanted}
+
+
+def _counted(model: nn.Module) -> list[str]:
+    """The names of a model's weights."""
+    without = set()
+    for prefix, module in modules(model):
+        if isinstance(module, NORMS):
+            without |= {joined(prefix, name) for name in module._parameters}
+        for name in computed(module):
+            raise ValueError(
+                f"{joined(prefix, name)!r} is computed from other parameters, by a parametrization: their distance is not that "
+                "of the weights. Give the weights themselves, name → tensor, as start and end, or others as names."
+            )
+    every = parameters(model).items()
+    return [n for n, p in every if n not in without and (is_lazy(p) or (p.dim() >= 2 and not _is_bias(n)))]
+
+
+def _is_bias(name: str) -> bool:
+    return "bias" in name.rpartition(".")[2]
 
 
 def _of(state: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -174,5 +194,5 @@ def sparsity(model: nn.Module, names: Iterable[str] | None = None) -> float:
     >>> sparsity(nn.utils.skip_init(nn.Linear, 2, 2).requires_grad_(False).apply(lambda m: m.weight.zero_()))
     1.0
     """
-    chosen = once(select(model, prunable(model) if names is None else names))
+    chosen = present(once(select(model, prunable(model) if names is None else names)))
     return sum(int((p == 0).sum()) for p in chosen.values()) / max(sum(p.numel() for p in chosen.values()), 1)

@@ -32,10 +32,12 @@ def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
 def gradient(name: str, parameter: nn.Parameter) -> Tensor:
     """``|w · ∂L/∂w|``, what the loss would lose to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
 
+    Of a complex weight it is ``|Re(w · conj(∂L/∂w))|``.
+
     Raises
     ------
     RuntimeError
-        When the parameter has no gradient: :func:`accumulate_` fills it.
+        When the parameter has no gradient: :func:`accumulate_` fills it, unless it is frozen.
 
     Examples
     --------
@@ -44,12 +46,21 @@ def gradient(name: str, parameter: nn.Parameter) -> Tensor:
     >>> gradient("w", w)
     tensor([1., 3.])
     """
+    if not parameter.requires_grad and parameter.grad is None:
+        raise RuntimeError(
+            f"{name!r} is frozen (requires_grad=False) and gets no gradient to score with: leave it out of the mask "
+            "(prunable(model, exclude=...)), or score by magnitude."
+        )
     if parameter.grad is None:
         raise RuntimeError(
             f"{name!r} has no gradient to score with: call loss.backward(), or "
             "sparsedd.scores.accumulate_(model, batches, loss), before pruning."
         )
-    return (_wide(parameter.detach()) * _wide(parameter.grad)).abs()
+    grad = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    change = _wide(parameter.detach()) * _wide(grad).conj()
+    return (
+        change.real.abs() if change.is_complex() else change.abs()
+    )  # a complex weight's part of the loss is Re(w · conj(∂L/∂w))
 
 
 def random(seed: int) -> Score:

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from sparsedd import _random, models, scores
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
-from sparsedd._parameters import prunable
+from sparsedd._prunable import prunable
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
