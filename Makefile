@@ -1,8 +1,9 @@
 # Both commands create the environment they need, in .venv; PYTHON names the interpreter to make it with.
 PYTHON ?= python3
 BIN := .venv/bin
+CORE = tests/test_determinism.py
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-long test-oldest lint docs clean
 
 demo: .venv/demo  ## sparse double descent on real digits, in about a minute: see demo/
 	$(BIN)/sparsedd demo --out demo
@@ -13,6 +14,12 @@ test: .venv/test  ## everything that must hold before a change is merged
 	$(BIN)/mypy
 	$(BIN)/pytest
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+test-long: .venv/test  ## what takes minutes
+	$(BIN)/pytest -m long
+
+test-oldest: .venv-oldest/test  ## the core, and every draw, with the oldest dependencies that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest $(CORE)
 
 docs: .venv/test
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
@@ -29,5 +36,12 @@ docs: .venv/test
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
+.venv-oldest/test: pyproject.toml
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	sed -n 's/^\(dependencies\|demo\|vision\) = \["\(.*\)"\]/\2/p' pyproject.toml | sed 's/", "/\n/g; s/>=/==/g' > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/oldest.txt pytest hypothesis
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf .venv demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

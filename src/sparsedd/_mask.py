@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from sparsedd import _files
 from sparsedd._enforcement import Enforcement
 from sparsedd._optimizers import fill_
-from sparsedd._parameters import listed, memory, once, plain, present, select
+from sparsedd._parameters import listed, memory, once, plain, present, select, undivided
 from sparsedd._prunable import prunable
 from sparsedd._selection import array, count
 
@@ -56,7 +56,7 @@ class Mask(Mapping[str, Tensor]):
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
         if not isinstance(keep, Mapping):
             raise TypeError(f"keep must map parameter names to bool tensors, got {type(keep).__name__}.")
-        _not_empty(keep)
+        _not_empty(undivided(keep))
         for name, tensor in keep.items():
             if not isinstance(name, str):
                 raise TypeError(f"the names of a mask are strings, got {name!r}.")

@@ -1,8 +1,8 @@
 """Parameters by name, whatever wraps the model."""
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+Named = TypeVar("Named", bound=Mapping[str, Any])
 WRAPPERS = (DistributedDataParallel, DataParallel)
 
 
@@ -103,12 +104,7 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
             )
         if isinstance(p, UninitializedParameter):
             raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
-        if is_sharded(p):
-            raise RuntimeError(
-                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune, rewind and "
-                "measure the whole model, before fully_shard or from its full state dict."
-            )
-    _apart(found)
+    _apart(undivided(found))
     return found
 
 
@@ -120,9 +116,30 @@ def present(found: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     return found
 
 
-def is_sharded(p: Tensor) -> bool:
+def undivided(named: Named) -> Named:
+    """The same tensors, if this process has all of each."""
+    for name, tensor in named.items():
+        if is_sharded(tensor):
+            raise RuntimeError(
+                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune and measure "
+                "the whole model, before fully_shard or from its full state dict "
+                "(get_model_state_dict of torch.distributed.checkpoint.state_dict)."
+            )
+    return named
+
+
+def is_sharded(p: Any) -> bool:
     """Is it a DTensor? Its class is costly to import."""
     return hasattr(p, "placements")
+
+
+def sharded_like(tensor: Tensor, other: Any) -> Tensor:
+    """A whole tensor as DTensor where the other one is: this process takes its part, without a word to the others."""
+    if is_sharded(tensor) or not is_sharded(other):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
 def _apart(found: dict[str, nn.Parameter]) -> None:

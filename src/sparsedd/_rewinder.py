@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
-from sparsedd._parameters import listed, state_names
+from sparsedd._parameters import is_sharded, listed, sharded_like, state_names
 
 
 class Rewinder:
@@ -176,6 +176,7 @@ def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             raise RuntimeError(f"{key!r} is on the meta device: call model.to_empty(device=...) first.")
         if here.dtype != value.dtype:
             raise ValueError(f"{key!r} is {here.dtype} and was {value.dtype}: call model.to({value.dtype}) first.")
+        new[key] = sharded_like(value, here)
     new._metadata = now._metadata  # type: ignore[attr-defined] # the versions of its modules
     model.load_state_dict(new)
 
@@ -188,6 +189,8 @@ def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")
+        if is_sharded(value):
+            raise TypeError(f"{path} is a DTensor, sharded over processes: save the states of before fully_shard.")
         if value.layout is not torch.strided or value.is_meta or value.dtype == torch.complex128:
             raise TypeError(
                 f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."

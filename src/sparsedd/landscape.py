@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import listed, modules, once, parameters, plain, select, state_names
+from sparsedd._parameters import listed, modules, once, parameters, plain, select, sharded_like, state_names
 
 __all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
 
@@ -56,7 +56,7 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     with _restored.modes(model), _restored.buffers(model), _restored.parameters(model):
         with torch.no_grad():
             for own, other in pairs:
-                own.copy_(other)
+                own.copy_(sharded_like(other, own))
         yield model
 
 

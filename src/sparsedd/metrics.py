@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
 from sparsedd import _restored
-from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select
+from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select, undivided
 from sparsedd._prunable import prunable
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
@@ -75,7 +75,7 @@ def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tenso
         return present(once(select(source, _counted(source) if names is None else names)))
     if not isinstance(source, Mapping):
         raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
-    found = {plain(name): tensor for name, tensor in source.items()}
+    found = undivided({plain(name): tensor for name, tensor in source.items()})
     if names is None:
         return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not (_counts(t) or _is_bias(n))}
     wanted = [plain(name) for name in names]
