@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,12 +139,14 @@ def test_a_figure_on_another_preset_needs_to_be_told_so_when_it_is_drawn_again(t
 
 
 def test_several_tables_do_not_go_into_one_folder(tmp_path, capfd):
-    for scale in ("a", "b"):
-        (tmp_path / scale / "5").mkdir(parents=True)
-        (tmp_path / scale / "5" / "levels.csv").write_text("")
-    assert main(["figure", "5", "--from", str(tmp_path), "--out", str(tmp_path / "c")]) == 1
+    smoke = ["figure", "5", "--scale", "smoke", "--seeds", "1", "--processes", "1", "--runs", str(tmp_path / "runs")]
+    assert main([*smoke, "--out", str(tmp_path / "a" / "5")]) == 0
+    assert main([*smoke, "--on", "resnet18-cifar10", "--out", str(tmp_path / "other" / "5")]) == 0
+    assert main(["figure", "5", "--from", str(tmp_path), "--out", str(tmp_path / "b")]) == 0  # the other is of another net
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    assert main(["figure", "5", "--from", str(tmp_path), "--out", str(tmp_path / "d")]) == 1
     assert "there are 2" in capfd.readouterr().err
-    assert not (tmp_path / "c").exists()
+    assert not (tmp_path / "d").exists()
 
 
 def test_processes_do_not_change_a_figure(tmp_path, capfd):

@@ -14,7 +14,7 @@ from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, T
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._pool import cores, watched, workers
-from sparsedd.experiments._reproduce import finish, told
+from sparsedd.experiments._reproduce import finish, save, told
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level, summary
@@ -159,7 +159,7 @@ def _figure(options: argparse.Namespace) -> None:
         given = [name for name in COMPUTING if getattr(options, name) is not None]
         if given:
             raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in given)}.")
-        sources = _sources(options.source, options.number)
+        sources = _sources(options.source, figure)
         if options.out and len(sources) > 1:
             raise ValueError(
                 f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
@@ -176,16 +176,17 @@ def _figure(options: argparse.Namespace) -> None:
     _draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed))
 
 
-def _sources(folder: Path, number: str) -> list[Path]:
-    """The folder, if it has tables, or those in it that are named after the figure."""
+def _sources(folder: Path, figure: Figure) -> list[Path]:
+    """The folder, if it has tables, or those in it that are named after the figure, and have its experiments."""
     if (folder / "levels.csv").exists():
         return [folder]
-    return sorted(path.parent for path in folder.rglob(f"{number}/levels.csv")) or [folder]
+    named = sorted(path.parent for path in folder.rglob(f"{figure.number}/levels.csv"))
+    return [path for path in named if figure.is_of(Tables.read(path))] or named or [folder]
 
 
 def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:
     figure = figure.scaled(tables.scale)
-    print(told(figure, finish(figure, out, tables, write=write)))
+    print(told(figure, finish(figure, out, tables, write=write), tables))
     print(out / "figure.png")
 
 
@@ -265,7 +266,7 @@ def _write(out: Path, results: Results, family: str | None = None) -> None:
         ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
         ax.set_title(sweep.name, pad=18, fontsize=10)
         picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
-        ax.get_figure().savefig(picture, dpi=150)  # type: ignore[union-attr]
+        save(ax.get_figure(), picture, dpi=150)
         pyplot.close(ax.get_figure())  # type: ignore[arg-type]
         print(summary(sweep))
         print(picture)

@@ -190,6 +190,11 @@ class Figure:
                     tables.add_line(experiment, level, line)
         return tables
 
+    def is_of(self, tables: Tables) -> bool:
+        """Do the tables have all its experiments?"""
+        have = {row["experiment"] for row in tables.levels}
+        return {experiment.name for experiment in self.scaled(tables.scale).experiments} <= have
+
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
         reading = Reading(tables)
@@ -206,6 +211,8 @@ class Figure:
         )
         for panel, ax in zip(self.panels, grid.flat, strict=False):
             self.drawing.draw(ax, panel, reading)
+            if note := "\n".join(dict.fromkeys(filter(None, (reading.sweep(e).note for e in panel.sweeps)))):
+                ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8, color="#c0392b")
         for ax in grid.flat[len(self.panels) :]:
             ax.remove()
         counts = sorted({len(reading.sweep(experiment).seeds) for experiment in self.experiments})
@@ -220,9 +227,9 @@ class Figure:
         rows = _levels(runs, members).levels
         found: dict[tuple[Experiment, int, PathLike, float], None] = {}
         for panel in self.panels:
-            marks = Sweep.of(rows, panel.sweeps[0].name).landmarks
-            for mark in marks if panel.at is None else [marks[panel.at]]:
-                seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0]]
+            sweep = Sweep.of(rows, panel.sweeps[0].name)
+            for mark in sweep.landmarks if panel.at is None else [sweep.landmarks[panel.at]]:
+                seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0] and e.seed in sweep.seeds]
                 found |= {(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
         return list(found)
 

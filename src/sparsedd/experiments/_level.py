@@ -1,19 +1,33 @@
 """Level: what one prune-retrain round gave."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Self
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for what no file of numbers can hold."""
+    return value if isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy and loss on training and test data after the epochs named in ``epoch``, counted from 1."""
+    """Accuracy and loss on training and test data after the epochs named in ``epoch``, counted from 1.
+
+    A loss is None where it was not finite.
+    """
 
     epoch: tuple[int, ...]
     train_accuracy: tuple[float, ...]
     test_accuracy: tuple[float, ...]
-    train_loss: tuple[float, ...]
-    test_loss: tuple[float, ...]
+    train_loss: tuple[float | None, ...]
+    test_loss: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[int, float, float, float, float]]) -> Self:
+        """Of (epoch, train accuracy, test accuracy, train loss, test loss) one after the other."""
+        return cls(*zip(*((*accuracies, finite(a), finite(b)) for *accuracies, a, b in points), strict=True))
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,8 @@ class Level:
         On the training samples whose label is right and on those whose label is wrong: the latter is memorisation. None
         where there are no such samples.
     learning_distance
-        From the original dense initialisation, see :func:`sparsedd.metrics.learning_distance`.
+        From the original dense initialisation, see :func:`sparsedd.metrics.learning_distance`. It and the losses are None where
+        they are not finite: training has diverged, and no further level can be pruned from such weights.
     seconds
         What the level took.
     epochs
@@ -50,11 +65,16 @@ class Level:
     best_epoch: int
     clean_accuracy: float | None
     flipped_accuracy: float | None
-    learning_distance: float
-    train_loss: float
-    test_loss: float
+    learning_distance: float | None
+    train_loss: float | None
+    test_loss: float | None
     seconds: float
     epochs: Curves
+
+    @property
+    def diverged(self) -> bool:
+        """Did training end with a loss or weights that are not finite? The sweep of its seed ends here."""
+        return None in (self.train_loss, self.learning_distance)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists."""

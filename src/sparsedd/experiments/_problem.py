@@ -19,7 +19,7 @@ from sparsedd._prunable import prunable
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves, Level
+from sparsedd.experiments._level import Curves, Level, finite
 from sparsedd.experiments._retraining import Schedule
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import momentum_of, sgd, train
@@ -151,7 +151,7 @@ class Problem:
             best_epoch=curves.epoch[curves.test_accuracy.index(best)],
             clean_accuracy=self.accuracy_where(model, ~self.flipped),
             flipped_accuracy=self.accuracy_where(model, self.flipped),
-            learning_distance=learning_distance(self.original, model),
+            learning_distance=finite(learning_distance(self.original, model)),
             train_loss=curves.train_loss[-1],
             test_loss=curves.test_loss[-1],
             seconds=0.0,

@@ -80,10 +80,8 @@ def redense(
     reach(experiment, level, out, device)
     store = Store(out, experiment)
     path, made_of = _path(store, level, factor), store.digest(level)
-    if path.exists():
-        _, content = _files.unseal(path, "re-dense net")
-        if content["of"] == made_of:
-            return Redense.from_json(content["record"])
+    if (content := store.kept(path, "re-dense net", made_of)) is not None:
+        return Redense.from_json(content["record"])
     problem = Problem(experiment, device)
     began = time.perf_counter()
     model = deepcopy(problem.original)
@@ -116,9 +114,11 @@ def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], devic
     """Have the sweep in the folder finish a level."""
     if not 0 <= _checks.whole("level", level) < experiment.levels:
         raise ValueError(f"level must be below the {experiment.levels} levels of the experiment, got {level}.")
-    levels = run(experiment, out, device=device)
-    while next(levels).level < level:
-        pass
+    last = next(reached for reached in run(experiment, out, device=device) if reached.level == level or reached.diverged)
+    if last.level < level:
+        raise ValueError(
+            f"seed {experiment.seed} of {experiment.name} diverged at level {last.level}, so it has no level {level}."
+        )
 
 
 def _path(store: Store, level: int, factor: float) -> Any:

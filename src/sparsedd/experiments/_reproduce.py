@@ -1,15 +1,18 @@
 """reproduce: compute a figure and leave it in a folder."""
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sparsedd import _files
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._figure import Figure
+from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Tables
 
 PathLike = str | os.PathLike[str]
@@ -77,18 +80,26 @@ def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True)
     from matplotlib import pyplot, rc_context
 
     claims, picture = figure.read(tables), figure.draw(tables)
-    Path(out).mkdir(parents=True, exist_ok=True)
     if write:
         tables.write(out)
-    picture.savefig(Path(out) / "figure.png", dpi=120)
+    save(picture, Path(out) / "figure.png", dpi=120)
     with rc_context({"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}):  # the same bytes each time, and text as text
-        picture.savefig(Path(out) / "figure.svg", metadata={"Date": None})
-    _files.write(Path(out) / "claims.md", (told(figure, claims) + "\n").encode())
+        save(picture, Path(out) / "figure.svg", metadata={"Date": None})
+    _files.write(Path(out) / "claims.md", (told(figure, claims, tables) + "\n").encode())
     pyplot.close(picture)
     return claims
 
 
-def told(figure: Figure, claims: Sequence[Claim]) -> str:
-    """What the figure shows, and a sentence for each claim, in Markdown."""
+def save(picture: Any, path: Path, **options: Any) -> None:
+    """Save a picture of matplotlib's; the file is whole or absent."""
+    data = io.BytesIO()
+    picture.savefig(data, format=path.suffix[1:], **options)
+    _files.write(path, data.getvalue())
+
+
+def told(figure: Figure, claims: Sequence[Claim], tables: Tables) -> str:
+    """What the figure shows, a sentence for each claim, and which seeds have diverged, in Markdown."""
+    sweeps = (Sweep.of(tables.levels, experiment.name) for experiment in figure.experiments)
+    notes = [f"{sweep.name}: {sweep.note}, left out of the means." for sweep in sweeps if sweep.diverged]
     caption = f"{figure.label}, {figure.scale} scale. {figure.caption}."
-    return "\n".join([caption, *([""] if claims else []), *(f"- {claim}" for claim in claims)])
+    return "\n".join([caption, *([""] if claims or notes else []), *(f"- {said}" for said in (*claims, *notes))])

@@ -18,7 +18,8 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     Levels that the folder ``out`` already holds are yielded from there. A run that was stopped at any moment goes on with the
     level it was in, and gives the same results, bit for bit, on one machine's CPU with one number of threads. Several may run
     one experiment in one folder: a level is computed once, and the others wait for it. An experiment that takes the masks of
-    another one runs that one too, as far as it has not been run.
+    another one runs that one too, as far as it has not been run. A run whose training has diverged ends with that level, see
+    :attr:`.Level.diverged`.
 
     Examples
     --------
@@ -31,7 +32,7 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     store = Store(out, experiment)
     finished = store.levels()
     yield from finished
-    if len(finished) == experiment.levels:
+    if len(finished) == experiment.levels or any(level.diverged for level in finished):
         return
     problem = Problem(experiment, device)
     tickets = source = None
@@ -39,12 +40,14 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
         original = replace(experiment, retraining=experiment.tickets_of, tickets_of=None)
         tickets, source = Store(out, original), run(original, out, device=device)
     for number in range(len(finished), experiment.levels):
-        while source is not None and next(source).level < number:
-            pass
+        if source is not None and not any(level.level == number for level in source):
+            return  # the tickets have diverged
         with store.locked():
             finished = store.levels()  # somebody else may have had the lock
             level = finished[number] if number < len(finished) else problem.level(number, store, tickets)
         yield level
+        if level.diverged:
+            return
 
 
 def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Level]:

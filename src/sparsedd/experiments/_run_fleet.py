@@ -37,6 +37,8 @@ def run_fleet(
 ) -> Iterator[dict[Experiment, Level]]:
     """Run experiments of one shape together, yielding a level of each when all of them have finished it.
 
+    One that has diverged has no further levels.
+
     It stores what :func:`run` stores, and each of the two goes on where the other has stopped. Initial weights, labels, data
     orders and scores are those of :func:`run`. What is trained is equal up to the rounding of batched products, which training
     amplifies as it does any other: in the end, the two differ as two machines would.
@@ -74,17 +76,24 @@ def run_fleet(
     source = enumerate(run_fleet(originals.values(), out, device=device) if originals else ())
     problems: dict[Experiment, Problem] = {}
     for number in range(members[0].levels):
-        missing = [e for e in members if len(finished[e]) <= number]
-        problems |= {e: Problem(e, device) for e in missing if e not in problems}
+        missing = [e for e in members if len(finished[e]) <= number and not _ended(finished[e])]
         if any(e in tickets for e in missing):
-            next(level for level, _ in source if level == number)
+            next((level for level, _ in source if level == number), None)
+            missing = [e for e in missing if e not in tickets or len(tickets[e].levels()) > number]
+        problems |= {e: Problem(e, device) for e in missing if e not in problems}
         with ExitStack() as locks:
             for e in sorted(missing, key=lambda e: e.folder):  # in one order everywhere: nobody waits in a circle
                 locks.enter_context(stores[e].locked())
                 finished[e] = stores[e].levels()  # somebody else may have had the lock
             _finish(number, [problems[e] for e in missing if len(finished[e]) <= number], stores, tickets)
             finished |= {e: stores[e].levels() for e in missing}
-        yield {e: finished[e][number] for e in members}
+        if not (reached := {e: finished[e][number] for e in members if number < len(finished[e])}):
+            return
+        yield reached
+
+
+def _ended(levels: Sequence[Level]) -> bool:
+    return any(level.diverged for level in levels)
 
 
 def fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
@@ -179,7 +188,7 @@ def _train(
                 measured = zip(*(fleet.evaluate(_in_order(*part)) for part in (train, test)), strict=True)
             for curve, (a, b) in zip(curves, measured, strict=True):
                 curve.append((done, a.accuracy, b.accuracy, a.loss, b.loss))
-    return [Curves(*zip(*curve, strict=True)) for curve in curves]
+    return [Curves.of(curve) for curve in curves]
 
 
 def _in_order(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

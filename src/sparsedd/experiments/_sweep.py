@@ -63,11 +63,14 @@ class Sweep:
         (n,) rising.
     rows
         n × levels, of ``levels.csv``.
+    diverged
+        (seed, level) of the seeds that are left out because their training has diverged there.
     """
 
     name: str
     seeds: tuple[int, ...]
     rows: tuple[tuple[dict[str, Any], ...], ...]
+    diverged: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, table: Iterable[dict[str, Any]], name: str) -> "Sweep":
@@ -88,11 +91,19 @@ class Sweep:
             levels[row["level"]] = row
         if not by_seed:
             raise ValueError(f"the tables have no rows of {name}.")
+        diverged = {seed: k for seed, found in by_seed.items() for k, row in found.items() if row["diverged"]}
+        if len(diverged) == len(by_seed):  # nothing but what came before
+            by_seed = {seed: {k: row for k, row in found.items() if k < diverged[seed]} for seed, found in by_seed.items()}
+        else:
+            by_seed = {seed: found for seed, found in by_seed.items() if seed not in diverged}
         complete = min(next(k for k in range(len(found) + 1) if k not in found) for found in by_seed.values())
         if not complete:
-            raise ValueError(f"a seed of {name} has not finished its dense level.")
+            raise ValueError(
+                f"a seed of {name} has not finished its dense level{', or has diverged in it' if diverged else ''}."
+            )
         seeds = tuple(sorted(by_seed))
-        return cls(name, seeds, tuple(tuple(by_seed[seed][k] for k in range(complete)) for seed in seeds))
+        rows = tuple(tuple(by_seed[seed][k] for k in range(complete)) for seed in seeds)
+        return cls(name, seeds, rows, tuple(sorted(diverged.items())))
 
     def __getitem__(self, column: str) -> Array:
         """A measure, (seeds, levels); nan where it is undefined."""
@@ -103,6 +114,11 @@ class Sweep:
         """(levels,), the same for all seeds."""
         row: Array = self["sparsity"][0]
         return row
+
+    @property
+    def note(self) -> str:
+        """What is to be said of seeds that have diverged."""
+        return "; ".join(f"seed {seed} diverged at level {level}" for seed, level in self.diverged)
 
     @cached_property
     def phases(self) -> Phases:

@@ -29,6 +29,7 @@ COLUMNS = (
     "train_loss",
     "test_loss",
     "seconds",
+    "diverged",
 )
 MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 EPOCH_COLUMNS = ("experiment", "scale", "seed", "level", "training", "epoch", *MEASURES)
@@ -59,7 +60,8 @@ class Tables:
     def add_levels(self, experiment: Experiment, levels: Iterable[Level]) -> None:
         """A row for each level."""
         for level in levels:
-            self.levels.append({name: (_key(experiment) | vars(level))[name] for name in COLUMNS})
+            row = _key(experiment) | vars(level) | {"diverged": int(level.diverged)}
+            self.levels.append({name: row[name] for name in COLUMNS})
 
     def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
         """A row for each epoch of the curves."""
@@ -143,14 +145,14 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     if not path.exists():
         return []
     reader = csv.DictReader(path.read_text().splitlines())
-    missing = sorted(set(columns) - set(reader.fieldnames or ()))
+    missing = sorted(set(columns) - set(reader.fieldnames or ()) - {"diverged"})  # younger than some tables
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}.")
     try:
         rows = list(reader)
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row has more or fewer fields than there are columns")
-        return [{name: _value(name, row[name]) for name in columns} for row in rows]
+        return [{name: _value(name, row.get(name, "0")) for name in columns} for row in rows]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a table of numbers: {error}.") from error
 
@@ -158,6 +160,6 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
 def _value(column: str, text: str) -> Any:
     if column in WORDS:
         return text
-    if column in ("seed", "level", "epoch", "remaining"):
+    if column in ("seed", "level", "epoch", "remaining", "diverged"):
         return int(text)
     return float(text) if text else None

@@ -67,4 +67,4 @@ def train(
                 with execution.autocast():
                     on_train, on_test = (evaluate(execution.net, part, loss=execution.loss) for part in execution.evaluated)
                 curves.append((done, on_train.accuracy, on_test.accuracy, on_train.loss, on_test.loss))
-    return Curves(*zip(*curves, strict=True))
+    return Curves.of(curves)
