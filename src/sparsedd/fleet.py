@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
-from sparsedd import _restored
+from sparsedd import _random, _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._parameters import hooked, unwrapped
@@ -224,7 +224,7 @@ class Fleet(nn.Module):
         """
         device = next((p.device for p in self.parameters()), None)
         losses, correct, counts = [], [], []
-        with _restored.modes(self), torch.no_grad():
+        with _restored.modes(self), _random.untouched(), torch.no_grad():
             self.eval()
             for inputs, targets in batches:
                 inputs, targets = inputs.to(device), targets.to(device)

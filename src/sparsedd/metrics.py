@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
-from sparsedd import _restored
+from sparsedd import _random, _restored
 from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select, undivided
 from sparsedd._prunable import prunable
 
@@ -124,7 +124,8 @@ def evaluate(
 ) -> Evaluation:
     """Mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
 
-    The model runs in evaluation mode without gradients; every module's mode is given back.
+    The model runs in evaluation mode without gradients; every module's mode is given back, and the global generators, from
+    which a ``DataLoader`` draws, are left as they were.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def evaluate(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     device = next((p.device for p in model.parameters()), None)
     total_loss, correct, n = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
-    with _restored.modes(model), torch.no_grad():
+    with _restored.modes(model), _random.untouched(), torch.no_grad():
         model.eval()
         for inputs, targets in batches:
             inputs, targets = inputs.to(device), targets.to(device)
