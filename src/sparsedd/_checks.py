@@ -1,8 +1,40 @@
 """Arguments, checked and read exactly."""
 
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from math import inf, isfinite
 from numbers import Integral, Rational, Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class Missing(KeyError, ValueError):
+    """A name that is not there: a mapping's KeyError, which prints as its message, and a wrong value."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Named(dict[str, V]):
+    """Things by name, where a wrong name says which there are."""
+
+    def __init__(self, what: str, things: Mapping[str, V]) -> None:
+        super().__init__(things)
+        self._what = what
+
+    def __missing__(self, name: object) -> V:
+        raise Missing(f"there is no {self._what} {name!r}. There are {', '.join(map(repr, self))}.")
 
 
 def share(name: str, value: object, *, one: bool) -> Fraction:
@@ -31,17 +63,112 @@ def whole(name: str, value: object, *, least: int = 0) -> int:
     return int(value)
 
 
-def number(name: str, value: object, *, above: float = -inf, least: float = -inf) -> float:
-    """A finite number above one bound and not below another."""
+def real(name: str, value: object) -> float:
+    """A number, be it NaN or infinite."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
-    if not isfinite(value) or value <= above or value < least:
-        bound = f"above {above:g}" if above > -inf else f"at least {least:g}"
-        raise ValueError(f"{name} must be finite and {bound}, got {value}.")
     return float(str(value)) if not isinstance(value, Rational) else float(value)
+
+
+def number(name: str, value: object, *, above: float = -inf, least: float = -inf) -> float:
+    """A finite number above one bound and not below another."""
+    found = real(name, value)
+    if not isfinite(found) or found <= above or found < least:
+        bound = f" and above {above:g}" if above > -inf else f" and at least {least:g}" if least > -inf else ""
+        raise ValueError(f"{name} must be finite{bound}, got {value}.")
+    return found
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """One of a few names."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+    if not isinstance(value, str) or value not in allowed:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+
+
+def kind(name: str, value: object, wanted: type[T] | tuple[type[T], ...], words: str) -> T:
+    """A thing of a class, or of one of several, in words."""
+    if not isinstance(value, wanted):
+        shown = repr(value)
+        shown = f" {shown}" if len(shown) <= 60 and "\n" not in shown else ""
+        raise TypeError(f"{name} must be {words}, got{shown} of type {type(value).__name__}.")
+    return value
+
+
+def called(name: str, value: object, words: str) -> None:
+    """Something that can be called with more than the arguments of a constructor."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name} must be a callable, {words}, got {value!r}.")
+
+
+def every(name: str, values: object, wanted: type[T], words: str) -> list[T]:
+    """A list of things of one class, from any iterable."""
+    if isinstance(values, str | wanted) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of {words}, got {values!r} of type {type(values).__name__}.")
+    return [kind(f"{name}[{i}]", value, wanted, f"one of {words}") for i, value in enumerate(values)]
+
+
+def path(name: str, value: object) -> Path:
+    """Where a file or a folder is."""
+    return Path(kind(name, value, (str, os.PathLike), "a string or a path"))  # type: ignore[arg-type]
+
+
+def device(name: str, value: object) -> torch.device:
+    """A device that is there, and holds what is put on it."""
+    try:
+        found: torch.device = torch.device(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"{name} must be a torch.device or its name, such as 'cpu', got {value!r}.") from None
+    except RuntimeError:
+        found = torch.device("meta")
+    if found.type == "meta":
+        raise ValueError(f"{name} must be one that torch computes on, such as 'cpu' or 'cuda', got '{value}'.")
+    try:
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        without = " on a machine without CUDA" if found.type == "cuda" and not torch.cuda.is_available() else ""
+        raise RuntimeError(f"{name} must be one that torch finds, got '{value}'{without}: use 'cpu'.") from error
+    return found
+
+
+def numbers(name: str, values: object) -> NDArray[np.float64]:
+    """An array of numbers, from lists, arrays or tensors."""
+    try:
+        return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers in lists of equal length, got {values!r}.") from error
+
+
+def pairs(batches: object) -> Iterator[tuple[Any, Any]]:
+    """The batches, each known to be inputs and targets, with at least one sample; a loop over them starts here."""
+    if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be an iterable of (inputs, targets), got {type(batches).__name__}: write [(x, y)].")
+    for batch in batches:
+        parts = batch if isinstance(batch, tuple | list) else (batch,)
+        if len(parts) != 2 or not all(hasattr(part, "to") for part in parts):
+            got = ", ".join(type(part).__name__ for part in parts)
+            raise TypeError(f"a batch must be a pair of tensors, (inputs, targets), got ({got}): is it [(x, y)] that you mean?")
+        if not isinstance(parts[1], Tensor) or parts[1].numel():
+            yield parts[0], parts[1]
+
+
+def loss(function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of logits and targets, which are classes where the cross-entropy takes them for that."""
+    for_classes = function is cross_entropy or isinstance(function, nn.CrossEntropyLoss)
+    if for_classes and targets.shape != logits.shape and targets.dtype not in (torch.int64, torch.uint8):
+        raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
+    if for_classes and targets.shape not in (logits.shape, logits.shape[:1] + logits.shape[2:]):
+        got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+        raise ValueError(f"this cross-entropy takes (b, C) logits and (b,) targets, got {got}: pass another loss.")
+    with classes(targets):
+        return function(logits, targets)
+
+
+@contextmanager
+def classes(targets: Tensor) -> Iterator[None]:
+    """A block in which an index that is out of range is that of a class which the logits have not."""
+    try:
+        yield
+    except IndexError as error:
+        low, high = targets.min().item(), targets.max().item()
+        raise ValueError(f"targets must be classes that the logits have, from 0 on, got {low} ... {high}: {error}.") from error

@@ -40,7 +40,8 @@ class Enforcement:
             raise TypeError("enforce needs the optimizers that train the model: mask.enforce(model, optimizer).")
         for optimizer in optimizers:
             if not isinstance(optimizer, Optimizer):
-                raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}.")
+                hint = ": pass them one by one, enforce(model, *optimizers)" if isinstance(optimizer, list | tuple) else ""
+                raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}{hint}.")
         mask._on(model)
         if strangers := _strangers(model, optimizers):
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sparsedd import _files
+from sparsedd import _checks, _files
 from sparsedd._enforcement import Enforcement
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import listed, memory, once, plain, present, select, undivided
@@ -63,6 +63,9 @@ class Mask(Mapping[str, Tensor]):
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
                 got = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
                 raise TypeError(f"{name!r} must be a bool tensor, True = kept, got {got}: use tensor.bool() or weight != 0.")
+            if tensor.is_meta or tensor.layout is not torch.strided:
+                got = f"{tensor.layout} on {tensor.device}"
+                raise ValueError(f"{name!r} must be a dense tensor that holds its bits, got {got}: use tensor.to_dense().")
         self._keep = {plain(n): t.detach().clone(memory_format=torch.contiguous_format) for n, t in keep.items()}
         if len(self._keep) != len(keep):
             raise ValueError(f"some names differ only by '_orig_mod.': {listed(keep)}.")
@@ -106,10 +109,9 @@ class Mask(Mapping[str, Tensor]):
     # ---------------------------------------------------------------- reading it
 
     def __getitem__(self, name: str) -> Tensor:
-        try:
-            return self._keep[plain(name)].clone()
-        except KeyError:
-            raise KeyError(f"the mask has no parameter {name!r}. It has {listed(self)}.") from None
+        if name not in self:
+            raise _checks.Missing(f"the mask has no parameter {name!r}. It has {listed(self)}.")
+        return self._keep[plain(name)].clone()
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and plain(name) in self._keep
@@ -274,7 +276,8 @@ class Mask(Mapping[str, Tensor]):
 
     def to(self, device: torch.device | str | int) -> Self:
         """The same mask on a device. Seldom needed: :meth:`apply_` and :meth:`enforce` go where the parameters are."""
-        return type(self)({name: keep.to(device) for name, keep in self._keep.items()})
+        place = _checks.device("device", device)
+        return type(self)({name: keep.to(place) for name, keep in self._keep.items()})
 
     def digest(self) -> str:
         """SHA-256 of names, shapes and bits: equal on every device, rank and machine.
@@ -301,12 +304,12 @@ class Mask(Mapping[str, Tensor]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file, a bit for each weight, atomically."""
-        _files.write(path, self._bytes())
+        _files.write(_checks.path("path", path), self._bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
-        tensors, shapes = _files.unseal(path, "mask")
+        tensors, shapes = _files.unseal(_checks.path("path", path), "mask")
         return cls._of({name: _unpacked(tensors[name], shape) for name, shape in shapes})
 
     def _bytes(self) -> bytes:

@@ -1,6 +1,7 @@
 """NoisyLabels: a dataset with some labels wrong."""
 
-from collections.abc import Mapping, Sized
+from collections.abc import Collection, Mapping, Sized
+from operator import index as index_of
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,10 @@ class NoisyLabels(Dataset[Any]):
         return len(self._targets)
 
     def __getitem__(self, index: int) -> Any:
+        try:
+            index = index_of(index)
+        except TypeError:
+            raise TypeError(f"index must be an integer, got {index!r}: torch.utils.data.Subset takes a part.") from None
         item = self.dataset[index]
         target = _as(_label_of(item, self.label), int(self._targets[index]))
         if isinstance(item, Mapping):
@@ -135,7 +140,7 @@ def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
     """The labels, if they can be had without reading the items."""
     if isinstance(dataset, Subset):
         labels = _known_labels(dataset.dataset, label)
-        return None if labels is None else labels[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+        return None if labels is None else labels[_within(dataset, len(labels))]
     if isinstance(dataset, ConcatDataset):
         parts = [_known_labels(part, label) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
@@ -144,10 +149,18 @@ def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
             raise ValueError(f"label={label}, but the dataset has {len(dataset.tensors)} tensors.")
         return _integers(dataset.tensors[label])
     targets = getattr(dataset, "targets", None)
-    if targets is None or len(targets) != len(dataset):
+    if not isinstance(targets, Collection) or len(targets) != len(dataset):
         return None
     transform = getattr(dataset, "target_transform", None)
     return _integers(targets if transform is None else [transform(t) for t in targets])
+
+
+def _within(subset: Subset[Any], n: int) -> Tensor:
+    """The indices of a subset of n samples."""
+    indices = torch.as_tensor(subset.indices, dtype=torch.int64)
+    if len(indices) and not (int(indices.min()) >= -n and int(indices.max()) < n):
+        raise ValueError(f"a Subset's indices must be below {n}, got {int(indices.min())} ... {int(indices.max())}.")
+    return indices
 
 
 def _label_of(item: Any, label: int | str) -> Any:
@@ -159,8 +172,15 @@ def _label_of(item: Any, label: int | str) -> Any:
 
 
 def _integers(labels: Any) -> Tensor:
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray([np.asarray(v) for v in labels])
-    if array.size == 0:
+    if isinstance(labels, Tensor):
+        array = labels.detach().cpu().numpy()
+    else:
+        values = [np.asarray(v) for v in labels]
+        odd = [v for v in values if v.shape != values[0].shape]
+        if odd:
+            raise TypeError(f"labels must be one integer a sample, got {values[0].tolist()} and {odd[0].tolist()}.")
+        array = np.asarray(values)
+    if not len(array):
         return torch.zeros(0, dtype=torch.int64)
     array = array.reshape(len(array), -1)
     if array.shape[1] != 1 or array.dtype.kind not in "iu":

@@ -85,8 +85,6 @@ def once(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """The named parameters, in the order of the model, looked up now."""
-    if isinstance(names, str):
-        raise TypeError(f"names must be a collection of parameter names, got the string {names!r}: write [{names!r}].")
     every = parameters(model)
     wanted = dict.fromkeys(plain(name) for name in strings("names", names))
     if model is not unwrapped(model):  # names of the wrapper are as good
@@ -203,6 +201,9 @@ def joined(prefix: str, name: str) -> str:
 
 
 def strings(what: str, value: Any) -> list[str]:
+    """Names in any iterable that is not itself a string."""
+    if isinstance(value, str):
+        raise TypeError(f"{what} must be a collection of parameter names, got the string {value!r}: write [{value!r}].")
     items: list[Any] = list(value) if isinstance(value, Iterable) else [None]
     if not all(isinstance(item, str) for item in items):
         raise TypeError(f"{what} must be a collection of strings, got {value!r}.")

@@ -58,6 +58,8 @@ class Pruner:
         if not callable(self.score) and self.score not in list(NAMED):
             kind = ValueError if isinstance(self.score, str) else TypeError
             raise kind(f"score must be one of {listed(map(repr, NAMED))} or a callable, got {self.score!r}.")
+        if self.score is scores.random:  # type: ignore[comparison-overlap]
+            raise TypeError("score must be scores.random(seed), got scores.random itself: say which seed.")
         if not isinstance(self.scope, str):
             raise TypeError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
         if self.scope not in ("global", "layer"):

@@ -61,7 +61,7 @@ class Rewinder:
     def __getitem__(self, part: str) -> Any:
         """The captured state of a part, a copy."""
         if part not in self._parts:
-            raise KeyError(f"{part!r} was not captured. There is {listed(self._parts)}.")
+            raise _checks.Missing(f"{part!r} was not captured. There is {listed(self._parts)}.")
         return deepcopy(self._parts[part])
 
     def __contains__(self, part: object) -> bool:
@@ -108,7 +108,8 @@ class Rewinder:
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
         """The rewinder of a :meth:`state_dict`."""
         if not isinstance(state, Mapping) or set(state) != {"step", "parts"} or not isinstance(state["parts"], Mapping):
-            raise ValueError("the state of a Rewinder has the keys 'step' and 'parts', a mapping of names to states.")
+            got = f"a {type(state).__name__} of {listed(state)}" if isinstance(state, Mapping) else repr(state)
+            raise ValueError(f"the state of a Rewinder has the keys 'step' and 'parts', a mapping of names, got {got}.")
         new = cls(step=state["step"])
         new._parts = deepcopy(dict(state["parts"]))
         return new
@@ -117,12 +118,12 @@ class Rewinder:
         """Write one .safetensors file, atomically: tensors, and JSON for the rest."""
         tensors: dict[str, Tensor] = {}
         content = {"step": self.step, "parts": _encoded(self._parts, "", tensors)}
-        _files.write(path, _files.seal("rewinder", tensors, content))
+        _files.write(_checks.path("path", path), _files.seal("rewinder", tensors, content))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
-        tensors, content = _files.unseal(path, "rewinder")
+        tensors, content = _files.unseal(_checks.path("path", path), "rewinder")
         return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
 
 

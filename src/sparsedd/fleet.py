@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
-from sparsedd import _random, _restored
+from sparsedd import _checks, _random, _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._parameters import hooked, unwrapped
@@ -35,8 +35,16 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     >>> cross_entropy(torch.zeros(2, 4, 10), torch.zeros(2, 4, dtype=torch.int64))
     tensor([2.3026, 2.3026])
     """
-    each = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    for name, value in (("logits", logits), ("targets", targets)):
+        _checks.kind(name, value, Tensor, "a tensor")
+    if logits.dim() != 3 or targets.shape != logits.shape[:2]:
+        got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+        raise ValueError(f"cross_entropy takes (members, b, C) logits and (members, b) targets, got {got}.")
+    each = _checks.loss(_each, logits.flatten(0, 1), targets.flatten())
     return each.reshape(targets.shape).mean(dim=1)
+
+
+_each = nn.CrossEntropyLoss(reduction="none")
 
 
 class Fleet(nn.Module):
@@ -132,14 +140,15 @@ class Fleet(nn.Module):
         and ReLU, as the gradients are written out. Targets are classes, all of them: there is no ``ignore_index``.
         """
         tree, device = self._tree_for(inputs), inputs.device.type
-        if targets.shape != inputs.shape[:2] or targets.dtype != torch.int64:
+        if _checks.kind("targets", targets, Tensor, "a tensor").shape != inputs.shape[:2] or targets.dtype != torch.int64:
             got = f"{targets.dtype}, {tuple(targets.shape)}"
             raise ValueError(f"targets must be classes, int64 of shape {tuple(inputs.shape[:2])}, got {got}.")
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         perceptron = None if hooked(self) else Perceptron.of(tree, precision)
         if perceptron is not None and (inputs.dim() == 3 or type(next(iter(tree.children()))) is nn.Flatten):
             _fits(next(iter(self.parameters())), inputs.flatten(2))
-            perceptron.backward(inputs, targets)
+            with _checks.classes(targets):
+                perceptron.backward(inputs, targets)
             return
         self.zero_grad()
         loss = cross_entropy(self(inputs), targets).sum()
@@ -147,8 +156,8 @@ class Fleet(nn.Module):
             loss.backward()
 
     def _tree_for(self, inputs: Tensor) -> nn.Module:
-        if not isinstance(inputs, Tensor) or inputs.dim() < 2 or len(inputs) != len(self):
-            got = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+        if _checks.kind("inputs", inputs, Tensor, "a tensor").dim() < 2 or len(inputs) != len(self):
+            got = f"shape {tuple(inputs.shape)}"
             raise ValueError(f"inputs must be (members, batch, ...) with {len(self)} members, got {got}.")
         self._tree.training = self.training
         return self._tree
@@ -166,14 +175,15 @@ class Fleet(nn.Module):
         >>> fleet.mask([Mask({"weight": torch.tensor([[True, keep]])}) for keep in (True, False)])
         Mask(3 of 4 weights, sparsity 25.00%)
         """
-        if isinstance(masks, Mask) or len(masks) != len(self):
-            got = masks if isinstance(masks, Mask) else len(masks)
+        every = list(_checks.kind("masks", masks, Iterable, "a list of Masks"))
+        if isinstance(masks, Mask) or len(every) != len(self):
+            got = masks if isinstance(masks, Mask) else len(every)
             raise ValueError(f"a fleet of {len(self)} takes a list of {len(self)} masks, one for each member, got {got}.")
-        for mask in masks:
+        for mask in every:
             if not isinstance(mask, Mask):
                 raise TypeError(f"masks must hold Masks, got {mask!r}.")
-            _ = masks[0] | mask  # other names or shapes raise
-        return Mask({name: torch.stack([mask[name].to(masks[0][name].device) for mask in masks]) for name in masks[0]})
+            _ = every[0] | mask  # other names or shapes raise
+        return Mask({name: torch.stack([mask[name].to(every[0][name].device) for mask in every]) for name in every[0]})
 
     def enforce(self, masks: Sequence[Mask], *optimizers: Optimizer) -> Enforcement:
         """Hold each member's pruned weights at zero, as :meth:`.Mask.enforce` does."""
@@ -196,10 +206,11 @@ class Fleet(nn.Module):
         ValueError
             When the models are not as many, or not of this shape; they are as they were.
         """
-        if len(models) != len(self):
-            raise ValueError(f"a fleet of {len(self)} is copied to {len(self)} models, got {len(models)}.")
+        every = _checks.every("models", models, nn.Module, "torch.nn.Modules")
+        if len(every) != len(self):
+            raise ValueError(f"a fleet of {len(self)} is copied to {len(self)} models, got {len(every)}.")
         ours, pairs = _tensors(self._tree), []
-        for i, model in enumerate(models):
+        for i, model in enumerate(every):
             theirs = _tensors(unwrapped(model))
             for name in (*ours, *theirs):
                 a, b = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
@@ -224,19 +235,18 @@ class Fleet(nn.Module):
         """
         device = next((p.device for p in self.parameters()), None)
         losses, correct, counts = [], [], []
+        _checks.called("loss", loss, "loss(logits, targets)")
         with _restored.modes(self), _random.untouched(), torch.no_grad():
             self.eval()
-            for inputs, targets in batches:
+            for inputs, targets in _checks.pairs(batches):
                 inputs, targets = inputs.to(device), targets.to(device)
                 if targets.dim() == 1:
                     inputs, targets = (tensor.expand(len(self), *tensor.shape) for tensor in (inputs, targets))
-                if not targets.numel():
-                    continue
                 logits = self(inputs)
                 if logits.dim() != 3 or targets.shape != logits.shape[:2]:
                     got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
                     raise ValueError(f"evaluate takes (members, b, C) logits and (members, b) targets, got {got}.")
-                means = loss(logits, targets)
+                means = _checks.loss(loss, logits, targets)
                 if not isinstance(means, Tensor) or means.shape != (len(self),):
                     raise ValueError(f"a fleet's loss gives a tensor of {len(self)} means, one for each member, got {means!r}.")
                 losses.append(means)

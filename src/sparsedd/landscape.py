@@ -133,6 +133,10 @@ def interpolate(
         if a.shape != b.shape:
             raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
 
+    _checks.called("measure", measure, "measure(model)")
+    if recalibrate is not None:
+        _checks.called("recalibrate", recalibrate, "recalibrate(model)")
+
     def measured(model: nn.Module) -> Value:
         if recalibrate is not None:
             recalibrate(model)
@@ -209,16 +213,16 @@ def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> f
     >>> sharpness([-0.5, 0, 0.5], [1.25, 1.0, 1.75])
     0.5
     """
-    a, loss = np.asarray(alphas, dtype=np.float64), np.atleast_2d(np.asarray(losses, dtype=np.float64))
+    a, loss = _checks.numbers("alphas", alphas), np.atleast_2d(_checks.numbers("losses", losses))
     if a.ndim != 1 or loss.ndim != 2 or loss.shape[1:] != a.shape or not len(loss):
-        raise ValueError(f"losses must have shape (directions, {a.size}) or ({a.size},) like alphas, got {np.shape(losses)}.")
+        raise ValueError(f"losses must have shape (directions, {a.size}) or ({a.size},) like alphas, got {loss.shape}.")
     _checks.number("radius", radius, above=0)
     centre = np.isclose(a, 0.0, atol=1e-12)  # what rounding leaves of a grid's middle
     near = (np.abs(a) <= radius * (1 + 1e-9)) & ~centre
     if not centre.any() or not near.any():
         raise ValueError(f"alphas must hold 0 and others within {radius:g} of it, got {listed(a.tolist())}.")
     if not np.isfinite(loss).all():
-        raise ValueError("losses must be finite: take a smaller range of alphas.")
+        raise ValueError(f"losses must be finite, got {loss[~np.isfinite(loss)][0]}: take a smaller range of alphas.")
     return float((loss[:, near].mean(axis=1) - loss[:, centre].mean(axis=1)).mean())
 
 
@@ -227,9 +231,12 @@ def _tensors(weights: Weights) -> dict[str, Tensor]:
     if isinstance(weights, nn.Module):
         named = zip(state_names(weights).values(), weights.state_dict().values(), strict=True)
         return {name: value for name, value in named if isinstance(value, Tensor)}
-    if not isinstance(weights, Mapping) or not all(isinstance(t, Tensor) for t in weights.values()):
+    if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(weights).__name__}.")
-    return {plain(name): tensor for name, tensor in weights.items()}
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"weights must be a model or a mapping of names to tensors, got {name!r}: {tensor!r}.")
+    return {plain(_checks.kind("a name", name, str, "a string")): tensor for name, tensor in weights.items()}
 
 
 def _matched(model: nn.Module, weights: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -250,6 +257,7 @@ def _matched(model: nn.Module, weights: Mapping[str, Tensor]) -> list[tuple[Tens
 
 
 def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Module], Value]) -> list[Value]:
+    _checks.called("measure", measure, "measure(model)")
     values = []
     for point in points:
         with at(model, point):
@@ -258,6 +266,8 @@ def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Mo
 
 
 def _all(alphas: Iterable[float]) -> Sequence[float]:
+    if not isinstance(alphas, Iterable):
+        raise TypeError(f"alphas must be a list of numbers, got {alphas!r}.")
     return [_checks.number("alpha", alpha) for alpha in alphas]
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
-from sparsedd import _random, _restored
-from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select, undivided
+from sparsedd import _checks, _random, _restored
+from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select, strings, undivided
 from sparsedd._prunable import prunable
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
@@ -64,6 +64,8 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
         a, b = starts[name], ends[name]
         if a.shape != b.shape:
             raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
+    if not ends:
+        raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
     for name, b in ends.items():
         wide = torch.complex128 if b.is_complex() else torch.float64
         total += float((starts[name].detach().to(b.device, wide) - b.detach().to(wide)).abs().square().sum())
@@ -75,13 +77,14 @@ def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tenso
         return present(once(select(source, _counted(source) if names is None else names)))
     if not isinstance(source, Mapping):
         raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
-    found = undivided({plain(name): tensor for name, tensor in source.items()})
+    found = undivided({plain(_checks.kind("a name", name, str, "a string")): tensor for name, tensor in source.items()})
     if names is None:
         return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not (_counts(t) or _is_bias(n))}
-    wanted = [plain(name) for name in names]
+    wanted = [plain(name) for name in strings("names", names)]
     for name in wanted:
         if name not in found:
             raise ValueError(f"there are no weights named {name!r}. There are {listed(found)}.")
+        _checks.kind(repr(name), found[name], Tensor, "a tensor")
     return {name: found[name] for name in wanted}
 
 
@@ -144,20 +147,19 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+    _checks.called("loss", loss, "loss(logits, targets)")
     device = next((p.device for p in model.parameters()), None)
     total_loss, correct, n = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
     with _restored.modes(model), _random.untouched(), torch.no_grad():
         model.eval()
-        for inputs, targets in batches:
+        for inputs, targets in _checks.pairs(batches):
             inputs, targets = inputs.to(device), targets.to(device)
-            if not len(targets):
-                continue
             logits = model(inputs)
             if logits.dim() != 2 or targets.shape != logits.shape[:1]:
                 raise ValueError(
                     f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
                 )
-            mean = torch.as_tensor(loss(logits, targets), dtype=torch.float64, device=logits.device)
+            mean = torch.as_tensor(_checks.loss(loss, logits, targets), dtype=torch.float64, device=logits.device)
             if mean.dim():
                 raise ValueError(f"loss must give the mean over the batch, got a tensor of shape {tuple(mean.shape)}.")
             total_loss = total_loss.to(logits.device) + mean * len(targets)
@@ -174,6 +176,8 @@ def accuracy(logits: Tensor, targets: Tensor) -> float:
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
     """
+    for name, value in (("logits", logits), ("targets", targets)):
+        _checks.kind(name, value, Tensor, "a tensor")
     if logits.dim() != 2 or targets.shape != logits.shape[:1] or not len(targets):
         raise ValueError(f"accuracy takes (n, C) logits and (n,) targets, got {tuple(logits.shape)}, {tuple(targets.shape)}.")
     return float((logits.argmax(dim=1) == targets).double().mean())
@@ -185,7 +189,10 @@ def generalization_gap(train: Evaluation | float, test: Evaluation | float) -> f
     >>> generalization_gap(1.0, 0.75)
     0.25
     """
-    a, b = (e.accuracy if isinstance(e, Evaluation) else float(e) for e in (train, test))
+    a, b = (
+        e.accuracy if isinstance(e, Evaluation) else float(_checks.share(name, e, one=True))
+        for name, e in (("train", train), ("test", test))
+    )
     return a - b
 
 

@@ -39,12 +39,15 @@ def _superclass_flips() -> dict[int, int]:
 
 #: Named flips, with the number of classes and which class becomes which. ``"cifar100"`` goes to the next class of the same
 #: superclass; ``"cifar100-index"`` stays within blocks of five consecutive indices, as the authors' code does.
-FLIPS: dict[str, tuple[int, dict[int, int]]] = {
-    "mnist": (10, {2: 7, 3: 8, 5: 6, 6: 5}),
-    "cifar10": (10, {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}),
-    "cifar100": (100, _superclass_flips()),
-    "cifar100-index": (100, {c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)}),
-}
+FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
+    "flips",
+    {
+        "mnist": (10, {2: 7, 3: 8, 5: 6, 6: 5}),
+        "cifar10": (10, {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}),
+        "cifar100": (100, _superclass_flips()),
+        "cifar100-index": (100, {c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)}),
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,7 @@ class Phases:
 
     def __getitem__(self, sparsity: float) -> Phase:
         """The phase at a sparsity in [0, 1]."""
-        if not 0 <= sparsity <= 1:
-            raise ValueError(f"sparsity must be in [0, 1], got {sparsity}.")
+        _checks.share("sparsity", sparsity, one=True)
         return list(Phase)[sum(sparsity >= boundary for boundary in self.boundaries)]
 
     def landmarks(self) -> Landmarks:
@@ -117,8 +116,9 @@ def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayL
         _curves("train_accuracy", train_accuracy, s).mean(axis=0),
         _curves("test_accuracy", test_accuracy, s).mean(axis=0),
     )
-    if not tolerance >= 0:
+    if not _checks.real("tolerance", tolerance) >= 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}.")
+    tolerance = float(_checks.share("tolerance", tolerance, one=True))
     tolerance += 1e-9  # a difference of just δ, up to rounding, is not more than δ
     n = len(s)
     dip, peak = _dip_and_peak(test)
@@ -205,8 +205,9 @@ def double_descent(
     """
     s = _levels(sparsity)
     curves = _curves("test_accuracy", test_accuracy, s)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}.")
+    if not 0 < _checks.real("confidence", confidence) < 1:
+        hint = f" It is a share, not a percentage: did you mean {confidence / 100:g}?" if 1 < confidence <= 100 else ""
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}.{hint}")
     _checks.whole("seed", seed)
     _checks.whole("resamples", resamples, least=1)
     i, j = _dip_and_peak(curves.mean(axis=0))
@@ -248,23 +249,28 @@ def _between(s: Array, k: int) -> float:
 
 
 def _levels(sparsity: ArrayLike) -> Array:
-    s = np.asarray(sparsity, dtype=np.float64)
+    s = _checks.numbers("sparsity", sparsity)
     if s.ndim != 1 or not len(s):
         raise ValueError(f"sparsity must be one number a level, got an array of shape {s.shape}.")
     if not (np.isfinite(s).all() and (np.diff(s) > 0).all() and s[0] >= 0 and s[-1] <= 1):
-        raise ValueError(f"sparsity must rise from level to level within [0, 1], got {_shown(s)}.")
+        raise ValueError(f"sparsity must rise from level to level within [0, 1], got {_shown(s)}.{_hint(s)}")
     return s
 
 
 def _curves(name: str, values: ArrayLike, s: Array) -> Array:
-    curves = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    array = _checks.numbers(name, values)
+    curves = np.atleast_2d(array)
     if curves.ndim != 2 or curves.shape[1] != len(s) or not len(curves):
-        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},) like sparsity, got {np.shape(values)}.")
+        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},) like sparsity, got {array.shape}.")
     if not np.isfinite(curves).all():
         raise ValueError(f"{name} must be finite, got {_shown(curves[~np.isfinite(curves)])}.")
     if not ((curves >= 0) & (curves <= 1)).all():
-        raise ValueError(f"{name} must be in [0, 1], got {_shown(curves)}. It is a share, not a percentage.")
+        raise ValueError(f"{name} must be in [0, 1], got {_shown(curves)}.{_hint(curves)}")
     return curves
+
+
+def _hint(values: Array) -> str:
+    return " It is a share, not a percentage." if 1 < values.max() <= 100 else ""
 
 
 def _shown(values: Array) -> str:

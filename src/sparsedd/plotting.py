@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsedd import _checks
 from sparsedd.phases import Phase, Phases
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ def double_descent(
     >>> ax.get_ylabel()
     'accuracy (%)'
     """
-    ax, s = _axes(ax, sparsity)
-    train, test = _seeds("train_accuracy", train_accuracy, s), _seeds("test_accuracy", test_accuracy, s)
+    s = _levels(sparsity)
+    train, test = _shares("train_accuracy", train_accuracy, s), _shares("test_accuracy", test_accuracy, s)
+    if phases is not None:
+        _checks.kind("phases", phases, Phases, "what sparsedd.phases.phases gives")
+    ax = _axes(ax, s)
     if phases is not None:
         _shade(ax, phases, s)
     _band(ax, 1 - s, 100 * train, color=BLUE, label="train")
@@ -79,8 +83,9 @@ def learning_distance(
     >>> learning_distance([0, 0.5, 0.9], [50, 60, 30], [0.8, 0.7, 0.9]).get_ylabel()
     'learning distance'
     """
-    ax, s = _axes(ax, sparsity)
-    distances, test = _seeds("distance", distance, s), _seeds("test_accuracy", test_accuracy, s)
+    s = _levels(sparsity)
+    distances, test = _seeds("distance", distance, s), _shares("test_accuracy", test_accuracy, s)
+    ax = _axes(ax, s)
     _band(ax, 1 - s, distances, color=BLUE, label="learning distance")
     ax.set_ylabel("learning distance", color=BLUE)
     right = ax.twinx()
@@ -108,10 +113,10 @@ def against_sparsity(sparsity: ArrayLike, curves: Mapping[str, ArrayLike], *, yl
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['ticket', 'new weights']
     """
-    ax, s = _axes(ax, sparsity)
-    n = 0
-    for (label, values), color in zip(curves.items(), cycle(CURVES), strict=False):
-        array = _seeds(label, values, s)
+    s = _levels(sparsity)
+    arrays = {label: _seeds(label, values, s) for label, values in _labelled("curves", curves).items()}
+    ax, n = _axes(ax, s), 0
+    for (label, array), color in zip(arrays.items(), cycle(CURVES), strict=False):
         _band(ax, 1 - s, array, color=color, label=label)
         n = len(array)
     ax.set_ylabel(ylabel)
@@ -146,18 +151,22 @@ def against_epoch(
     >>> against_epoch({"test": ([1, 2], [0.5, 0.6])}, mark=1.5).get_xlabel()
     'epoch'
     """
-    ax = _new(ax)
-    colors, n = dict(zip(curves, cycle(CURVES), strict=False)), 0
-    for label in dashed or {}:
+    colors, n = dict(zip(_labelled("curves", curves), cycle(CURVES), strict=False)), 0
+    for label in _labelled("dashed", dashed) if dashed else {}:
         if label not in colors:
             raise ValueError(f"dashed must have labels of curves, got {label!r}: there are {', '.join(map(repr, curves))}.")
-    for style, drawn in (("-", curves), ("--", dashed or {})):
-        for label, (epochs, values) in drawn.items():
-            x = np.asarray(epochs, dtype=np.float64)
-            array = _seeds(label, values, x)
-            name = label if style == "-" else None
-            _band(ax, x, array, color=colors[label], label=name, marker="", linestyle=style)
-            n = len(array)
+    if mark is not None:
+        _checks.number("mark", mark)
+    lines = [
+        (style, label, *_curve(label, c))
+        for style, drawn in (("-", curves), ("--", dashed or {}))
+        for label, c in drawn.items()
+    ]
+    ax = _new(ax)
+    for style, label, x, array in lines:
+        name = label if style == "-" else None
+        _band(ax, x, array, color=colors[label], label=name, marker="", linestyle=style)
+        n = len(array)
     if mark is not None:
         ax.axvline(mark, color="#888888", linewidth=1, linestyle=":")
     ax.set(xlabel="epoch", ylabel=ylabel)
@@ -192,15 +201,14 @@ def interpolation(
     >>> interpolation([0, 1], **values).get_xlabel()
     'α'
     """
-    ax, x = _new(ax), np.asarray(alpha, dtype=np.float64)
+    x = _points("alpha", alpha)
+    losses = _seeds("train loss", train_loss, x), _seeds("test loss", test_loss, x)
+    accuracies = _shares("train accuracy", train_accuracy, x), _shares("test accuracy", test_accuracy, x)
+    ax = _new(ax)
     right = ax.twinx()
-    for axes, scale, color, style, label, values in (
-        (ax, 1, BLUE, "-", "train loss", train_loss),
-        (ax, 1, BLUE, "--", "test loss", test_loss),
-        (right, 100, RED, "-", "train accuracy", train_accuracy),
-        (right, 100, RED, "--", "test accuracy", test_accuracy),
-    ):
-        _band(axes, x, scale * _seeds(label, values, x), color=color, linestyle=style, marker="", label=label)
+    for style, part, loss, accuracy in zip(("-", "--"), ("train", "test"), losses, accuracies, strict=True):
+        _band(ax, x, loss, color=BLUE, linestyle=style, marker="", label=f"{part} loss")
+        _band(right, x, 100 * accuracy, color=RED, linestyle=style, marker="", label=f"{part} accuracy")
     ax.set_xlabel("α")
     ax.set_ylabel("loss", color=BLUE)
     right.set_ylabel("accuracy (%)", color=RED)
@@ -223,9 +231,11 @@ def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes |
     >>> loss_along([-1, 0, 1], {"0 %": [2, 0.1, 2]}).get_yscale()
     'log'
     """
-    ax, x = _new(ax), np.asarray(alpha, dtype=np.float64)
-    for (label, values), color in zip(losses.items(), cycle(CURVES), strict=False):
-        ax.plot(x, _seeds(label, values, x).mean(axis=0), color=color, label=label)
+    x = _points("alpha", alpha)
+    means = {label: _seeds(label, values, x).mean(axis=0) for label, values in _labelled("losses", losses).items()}
+    ax = _new(ax)
+    for (label, mean), color in zip(means.items(), cycle(CURVES), strict=False):
+        ax.plot(x, mean, color=color, label=label)
     ax.set(xlabel="α", ylabel="training loss", yscale="log")
     ax.legend(title="sparsity before", framealpha=0.9)
     return ax
@@ -233,6 +243,8 @@ def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes |
 
 def _new(ax: "Axes | None") -> "Axes":
     if ax is not None:
+        if not hasattr(ax, "twinx"):
+            raise TypeError(f"ax must be a matplotlib Axes, such as pyplot.subplots() gives, or None, got {ax!r}.")
         return ax
     from matplotlib import pyplot
 
@@ -243,11 +255,16 @@ def _spread(n: int) -> str:
     return f"mean ± std, n = {n}" if n > 1 else "one seed"
 
 
-def _axes(ax: "Axes | None", sparsity: ArrayLike) -> tuple["Axes", NDArray[np.float64]]:
+def _levels(sparsity: ArrayLike) -> NDArray[np.float64]:
+    s = _points("sparsity", sparsity)
+    if not ((s >= 0) & (s < 1)).all() or not (np.diff(s) > 0).all():
+        hint = " It is a share, not a percentage." if 1 < s.max() <= 100 else ""
+        raise ValueError(f"sparsity must be one rising number below 1 for each level, got {s.tolist()}.{hint}")
+    return s
+
+
+def _axes(ax: "Axes | None", s: NDArray[np.float64]) -> "Axes":
     """The axes, with the kept fraction falling to the right on a log scale, labelled as sparsity."""
-    s = np.asarray(sparsity, dtype=np.float64)
-    if s.ndim != 1 or not len(s) or not ((s >= 0) & (s < 1)).all() or not (np.diff(s) > 0).all():
-        raise ValueError("sparsity must be one rising number below 1 for each level.")
     ax = _new(ax)
     ax.set_xscale("log")
     ax.set_xlim(1.0 / 0.97, 0.97 * (1 - s[-1]))
@@ -255,7 +272,7 @@ def _axes(ax: "Axes | None", sparsity: ArrayLike) -> tuple["Axes", NDArray[np.fl
     ax.set_xticks(1 - ticks, labels=[_percent(tick) for tick in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_xlabel("sparsity (%)")
-    return ax, s
+    return ax
 
 
 def _percent(sparsity: float) -> str:
@@ -264,10 +281,37 @@ def _percent(sparsity: float) -> str:
     return f"{100 * sparsity:.{0 if kept in (0, 100) else max(1, int(np.ceil(1 - np.log10(kept))))}f}"
 
 
+def _points(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    x = _checks.numbers(name, values)
+    if x.ndim != 1 or not len(x):
+        raise ValueError(f"{name} must be one number for each point of a curve, got an array of shape {x.shape}.")
+    return x
+
+
+def _labelled(name: str, curves: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not _checks.kind(name, curves, Mapping, "a mapping of labels to curves"):
+        raise ValueError(f"{name} must have at least one curve, got {curves!r}.")
+    return curves
+
+
+def _curve(label: str, curve: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if not isinstance(curve, tuple | list) or len(curve) != 2:
+        raise TypeError(f"the curve {label!r} must be (epochs, values), got {curve!r}.")
+    x = _points(f"epochs of {label!r}", curve[0])
+    return x, _seeds(label, curve[1], x)
+
+
 def _seeds(name: str, values: ArrayLike, s: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if array.ndim != 2 or array.shape[1] != len(s):
-        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},), got {np.shape(values)}.")
+    array = _checks.numbers(name, values)
+    if array.ndim not in (1, 2) or not len(array) or array.shape[-1] != len(s):
+        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},), got {array.shape}.")
+    return np.atleast_2d(array)
+
+
+def _shares(name: str, values: ArrayLike, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    array = _seeds(name, values, s)
+    if wrong := array[(array < 0) | (array > 1)].tolist():
+        raise ValueError(f"{name} must be in [0, 1], got {wrong[0]:g}. It is a share, not a percentage.")
     return array
 
 

@@ -26,7 +26,7 @@ def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
     >>> magnitude("w", nn.Parameter(torch.tensor([-2.0, 1.0])))
     tensor([2., 1.])
     """
-    return _wide(parameter.detach()).abs()
+    return _wide(_checks.kind(repr(name), parameter, Tensor, "a tensor").detach()).abs()
 
 
 def gradient(name: str, parameter: nn.Parameter) -> Tensor:
@@ -46,6 +46,7 @@ def gradient(name: str, parameter: nn.Parameter) -> Tensor:
     >>> gradient("w", w)
     tensor([1., 3.])
     """
+    _checks.kind(repr(name), parameter, Tensor, "a tensor")
     if not parameter.requires_grad and parameter.grad is None:
         raise RuntimeError(
             f"{name!r} is frozen (requires_grad=False) and gets no gradient to score with: leave it out of the mask "
@@ -81,6 +82,7 @@ class _Random:
     seed: int
 
     def __call__(self, name: str, parameter: nn.Parameter) -> Tensor:
+        _checks.kind(repr(name), parameter, Tensor, "a tensor")
         draws = _random.uniform(("random score", self.seed, name), parameter.numel())
         return torch.from_numpy(draws).reshape(parameter.shape).to(parameter.device)
 
@@ -107,6 +109,7 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
     tensor([[2.]])
     """
     own = once(parameters(model))
+    _checks.called("loss", loss, "loss(model(inputs), targets)")
     grads = {name: p.grad for name, p in own.items()}
     device = next((p.device for p in own.values()), None)
     done = 0
@@ -115,8 +118,11 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
             p.grad = None
         with _restored.modes(model), _restored.buffers(model), _random.untouched(), torch.enable_grad():
             model.train()
-            for inputs, targets in batches:
-                loss(model(inputs.to(device)), targets.to(device)).backward()
+            for inputs, targets in _checks.pairs(batches):
+                value = _checks.loss(loss, model(inputs.to(device)), targets.to(device))
+                if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                    raise ValueError(f"loss must give the mean over the batch, one number with a gradient, got {value!r}.")
+                value.backward()
                 done += 1
         if not done:
             raise ValueError("accumulate_ needs at least one batch, got none: is the iterator used up?")

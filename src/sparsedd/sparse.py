@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sparsedd import _checks
 from sparsedd._mask import Mask
 from sparsedd._parameters import hooked, parameters, state_names, unwrapped
 
@@ -51,6 +52,8 @@ class SparseLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
+        _checks.kind("linear", linear, nn.Linear, "a torch.nn.Linear")
+        _checks.kind("keep", keep, Tensor, "a bool tensor")
         if keep.dtype != torch.bool or keep.shape != linear.weight.shape:
             raise ValueError(
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
@@ -80,8 +83,8 @@ class SparseLinear(nn.Module):
         return len(self.values) / max(1, self.shape.numel())
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self.shape[1]:
-            raise ValueError(f"a layer of {self.shape[1]} inputs got {x.shape[-1]}: its inputs have shape {tuple(x.shape)}.")
+        if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
+            raise ValueError(f"a layer of {self.shape[1]} inputs got others: its inputs have shape {tuple(x.shape)}.")
         with torch.autocast(x.device.type, enabled=False):
             flat = x.reshape(-1, self.shape[1]).to(self.values.dtype)
             y: Tensor = _Linear.apply(flat, self.values, self.bias, self)
@@ -185,6 +188,9 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
+    mask._on(model)  # another model raises
+    if not _checks.real("below", below) >= 0:
+        raise ValueError(f"below must be a density of at least 0, got {below}.")
     fast: Any = mask.apply_(deepcopy(unwrapped(model)))
     uses = Counter(id(p) for p in parameters(fast).values())
     rest = {}
@@ -219,6 +225,9 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     ValueError
         When model, copy and mask do not belong together; the model is as it was.
     """
+    for name, module in (("model", model), ("fast", fast)):
+        _checks.kind(name, module, nn.Module, "a torch.nn.Module")
+    _checks.kind("mask", mask, Mask, "a Mask")
     state = dict(zip(state_names(fast).values(), fast.state_dict().values(), strict=True))
     names = state_names(model)
     pairs: list[tuple[Tensor, Tensor]] = []

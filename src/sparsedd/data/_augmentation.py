@@ -92,6 +92,7 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         _checks.whole("size", self.size, least=1)
         for name in ("scale", "ratio"):
+            _checks.kind(name, getattr(self, name), (tuple, list), "two rising bounds")
             bounds = tuple(_checks.number(name, bound, above=0) for bound in getattr(self, name))
             if len(bounds) != 2 or bounds[0] > bounds[1] or (name == "scale" and bounds[1] > 1):
                 raise ValueError(f"{name} must be two rising bounds{', at most 1' * (name == 'scale')}, got {bounds}.")

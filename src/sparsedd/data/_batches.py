@@ -50,13 +50,18 @@ class Batches:
         seed: int = 0,
     ) -> None:
         self.size, self.seed = _checks.whole("size", size, least=1), _checks.whole("seed", seed)
-        inputs, own = source.train.tensors
+        inputs, own = _checks.kind("source", source, Data, "a Data such as data.digits()").train.tensors
         if targets is not None and not isinstance(targets, Tensor):
             raise TypeError(f"targets must be a tensor, got {type(targets).__name__}.")
+        if targets is not None and targets.dtype != torch.int64:
+            raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
         targets = own if targets is None else targets.to(own.device)
         if targets.shape != own.shape:
             raise ValueError(f"targets must have shape {tuple(own.shape)}, got {tuple(targets.shape)}.")
-        for transform in augmentation:
+        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < source.num_classes:
+            got = f"{int(targets.min())} ... {int(targets.max())}"
+            raise ValueError(f"targets must be in 0 ... {source.num_classes - 1}, got {got}.")
+        for transform in _checks.kind("augmentation", augmentation, (tuple, list), "a tuple such as (Flip(), Shift(4))"):
             if not callable(transform) or isinstance(transform, type):
                 raise TypeError(f"augmentation must hold callables such as Flip() or Shift(4), got {transform!r}.")
         self.source, self.targets, self.augmentation = source, targets, tuple(augmentation)
@@ -74,6 +79,8 @@ class Batches:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches (inputs (b, c, h, w), targets (b,)) of an epoch, from the ``start``-th on."""
         n, device = len(self.targets), self.targets.device
+        _checks.whole("number", number)
+        _checks.whole("start", start)
         order = torch.from_numpy(_random.permutation(("data order", self.seed, number), n)).to(device)
         draws = [self._draws(k, number) for k in range(len(self.augmentation))]
         for batch in order.split(self.size)[start:]:
@@ -81,7 +88,10 @@ class Batches:
 
     def sample(self, batch: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the samples of these indices as they are in an epoch."""
-        batch = batch.to(self.targets.device)
+        batch = _checks.kind("batch", batch, Tensor, "a tensor of indices").to(self.targets.device)
+        if batch.dtype != torch.int64 or (len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self.targets)):
+            got = ", ".join(map(str, batch.flatten()[:6].tolist()))
+            raise ValueError(f"batch must hold int64 indices below {len(self.targets):,}, got {batch.dtype} {got}.")
         draws = [self._draws(k, number) for k in range(len(self.augmentation))]
         return self._augmented(batch, draws), self.targets[batch]
 
@@ -89,6 +99,9 @@ class Batches:
         """The same batches with only these of each sample's features, as (b, len(features)); there must be no augmentation."""
         if self.augmentation:
             raise ValueError(f"augmentation needs whole images, and here is {self.augmentation!r}.")
+        each = self._inputs[0].numel()
+        if len(features) and not 0 <= int(features.min()) <= int(features.max()) < each:
+            raise ValueError(f"features must be in 0 ... {each - 1}, got {int(features.min())} ... {int(features.max())}.")
         narrow = copy(self)
         narrow._inputs = self._inputs.flatten(1).index_select(1, features)
         return narrow

@@ -25,8 +25,10 @@ def blobs(
     >>> blobs(train=100, test=50)
     Data(100 training and 50 test samples of 1×4×4, 10 classes)
     """
+    _checks.whole("seed", seed)
     if not isinstance(shape, tuple | list) or len(shape) != 3:
-        raise ValueError(f"shape must be (channels, height, width), got {shape!r}.")
+        kind = ValueError if isinstance(shape, tuple | list) else TypeError
+        raise kind(f"shape must be (channels, height, width), got {shape!r}.")
     for name, value in (("num_classes", num_classes), ("train", train), ("test", test), *(("shape", size) for size in shape)):
         _checks.whole(name, value, least=1)
     n, size = train + test, shape[0] * shape[1] * shape[2]

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sparsedd.data._data import Data, normalized
+from sparsedd import _checks
+from sparsedd.data._data import NORMALIZATIONS, Data, normalized
 from sparsedd.data._folder import folder, read
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -43,6 +44,7 @@ def cifar100(*, normalization: Literal["dataset", "imagenet"] = "dataset") -> Da
 
 
 def _cifar(name: str, num_classes: int, normalization: str) -> Data:
+    _checks.one_of("normalization", normalization, NORMALIZATIONS)
     path = folder() / f"{name.lower()}.npz"
     if path.exists():
         try:

@@ -11,6 +11,7 @@ from sparsedd import _checks
 
 #: Mean and standard deviation of ImageNet's channels, in [0, 1]: what many normalise other images by, too.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+NORMALIZATIONS = ("dataset", "imagenet")
 CHUNK = 5000  # images at a time, so that no copy of a data set in float64 is made
 
 
@@ -38,6 +39,17 @@ class Data:
     std: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1))
     uncropped: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        _checks.whole("num_classes", self.num_classes, least=1)
+        for name, part in (("train", self.train), ("test", self.test)):
+            _checks.kind(name, part, TensorDataset, "a TensorDataset(inputs, labels)")
+            if len(part.tensors) != 2 or part.tensors[1].dim() != 1 or part.tensors[1].dtype != torch.int64:
+                got = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in part.tensors)
+                raise ValueError(f"{name} must be a TensorDataset of inputs (n, ...) and int64 labels (n,), got {got}.")
+            low, high = part.tensors[1].aminmax() if len(part) else (0, 0)
+            if low < 0 or high >= self.num_classes:
+                raise ValueError(f"labels of {name} must be in 0 ... {self.num_classes - 1}, got {int(low)} ... {int(high)}.")
+
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.train.tensors[0].shape[1:]))
         return f"Data({len(self.train):,} training and {len(self.test):,} test samples of {shape}, {self.num_classes} classes)"
@@ -58,6 +70,7 @@ class Data:
 
     def to(self, device: torch.device | str) -> Self:
         """The data set with all its tensors on a device, where batches are then made."""
+        device = _checks.device("device", device)
         train, test = (TensorDataset(*(tensor.to(device) for tensor in part.tensors)) for part in (self.train, self.test))
         uncropped = None if self.uncropped is None else self.uncropped.to(device)
         return replace(self, train=train, test=test, mean=self.mean.to(device), std=self.std.to(device), uncropped=uncropped)
@@ -65,7 +78,7 @@ class Data:
 
 def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, (channels, 1, 1) float64, of inputs in multiples of ``unit``."""
-    _checks.one_of("normalization", normalization, ("dataset", "imagenet"))
+    _checks.one_of("normalization", normalization, NORMALIZATIONS)
     if normalization == "imagenet":
         mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in IMAGENET)
         return mean, std

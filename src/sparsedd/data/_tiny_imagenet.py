@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
-from sparsedd import _random
-from sparsedd.data._data import CHUNK, Data, moments, scaled
+from sparsedd import _checks, _random
+from sparsedd.data._data import CHUNK, NORMALIZATIONS, Data, moments, scaled
 from sparsedd.data._folder import datasets, folder
 
 NAME = "tiny-imagenet-200"
@@ -43,6 +43,7 @@ def tiny_imagenet(*, normalization: Literal["dataset", "imagenet"] = "dataset") 
     FileNotFoundError
         When the files are not there; the message says how to arrange them.
     """
+    _checks.one_of("normalization", normalization, NORMALIZATIONS)
     root = folder() / NAME
     reader = datasets("Tiny ImageNet").ImageFolder
     if not (root / "train").is_dir() or not (root / "val").is_dir() or (root / "val" / "images").is_dir():
@@ -88,7 +89,7 @@ def arrange_tiny_imagenet(path: str | os.PathLike[str], out: str | os.PathLike[s
     ValueError
         When images, classes or annotations are missing; the message names one. Nothing is left behind.
     """
-    path, target = Path(path), Path(folder() if out is None else out) / NAME
+    path, target = _checks.path("path", path), (folder() if out is None else _checks.path("out", out)) / NAME
     if (target / "train").is_dir() and (target / "val").is_dir() and not (target / "val" / "images").is_dir():
         return target
     if not path.exists():

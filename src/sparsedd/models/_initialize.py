@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from sparsedd import _checks, _random
-from sparsedd._parameters import modules, parameters
+from sparsedd._parameters import modules, parameters, present, select
 
 Model = TypeVar("Model", bound=nn.Module)
 Scheme: TypeAlias = Literal["paper", "authors"]
+SCHEMES = ("paper", "authors")
 
 
 @torch.no_grad()
@@ -36,12 +37,12 @@ def initialize_(model: Model, seed: int = 0, scheme: Scheme = "paper") -> Model:
     tensor([[-0.0465,  0.7018]], requires_grad=True)
     """
     _checks.whole("seed", seed)
-    _checks.one_of("scheme", scheme, ("paper", "authors"))
-    named = parameters(model)
+    _checks.one_of("scheme", scheme, SCHEMES)
+    named = present(select(model, parameters(model)))
     for name, parameter in named.items():
         n = parameter.numel()
         if parameter.dim() >= 2:
-            fan_in = parameter[0].numel()
+            fan_in = max(1, n // max(1, len(parameter)))
             draws = torch.from_numpy(_random.normal(("initial weights", seed, name), n))
             parameter.copy_((draws * (2.0 / fan_in) ** 0.5).reshape(parameter.shape))
             continue
@@ -60,6 +61,8 @@ def initialize_(model: Model, seed: int = 0, scheme: Scheme = "paper") -> Model:
 
 def built(make: Callable[[], Model], seed: int, scheme: Scheme = "paper") -> Model:
     """The model that ``make`` makes, with :func:`initialize_`'s weights; its own draws are never made."""
+    _checks.whole("seed", seed)
+    _checks.one_of("initialization", scheme, SCHEMES)
     with torch.device("meta"):
         model = make()
     return initialize_(model.to_empty(device="cpu"), seed, scheme)
