@@ -2,14 +2,18 @@ import copy
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers import everything, filled, net
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 import sparsedd
 from sparsedd import Mask, Pruner, metrics, prunable, scores
+from sparsedd._parameters import once, select
 
 
 class Tied(nn.Module):
@@ -304,3 +308,23 @@ def test_names_that_a_wrapper_gives_are_as_good():
         names = [name for name, p in wrapped.named_parameters() if p.dim() > 1]
         assert Mask.dense(wrapped, names) == Mask.dense(model)
     assert torch.equal(Mask.dense(model)["_orig_mod.fc.weight"], Mask.dense(model)["fc.weight"])
+
+
+VIEWS = st.tuples(st.integers(0, 20), st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
+
+
+@given(st.tuples(VIEWS, VIEWS))
+def test_views_of_one_memory_are_tied_apart_or_refused(views):
+    """As NumPy sees it, which solves for the addresses."""
+    store, named = torch.arange(64.0), []
+    for offset, rows, columns, row, column in views:
+        named.append(nn.Parameter(store.as_strided((rows, columns), (row, column), offset)))
+    model = nn.ParameterDict(zip("ab", named, strict=True))
+    a, b = (p.detach().numpy() for p in named)
+    if a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data:
+        assert list(once(select(model, ["a", "b"]))) == ["a"]
+    elif np.shares_memory(a, b):
+        with pytest.raises(ValueError, match="share memory in another shape or order"):
+            select(model, ["a", "b"])
+    else:
+        assert list(once(select(model, ["a", "b"]))) == ["a", "b"]
