@@ -1,7 +1,7 @@
 # Both commands create the environment they need, in .venv; PYTHON names the interpreter to make it with.
 PYTHON ?= python3
 BIN := .venv/bin
-CORE = tests/test_determinism.py
+CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner scores noise noisy_labels rewinder enforcement models)
 
 .PHONY: demo test test-long test-oldest lint docs clean
 
@@ -19,7 +19,7 @@ test-long: .venv/test  ## what takes minutes
 	$(BIN)/pytest -m long
 
 test-oldest: .venv-oldest/test  ## the core, and every draw, with the oldest dependencies that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest $(CORE)
+	.venv-oldest/bin/python -m pytest -W default $(CORE)
 
 docs: .venv/test
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build

@@ -44,9 +44,10 @@ def agree(mask: Mask, timeout: float = 30.0) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     store, rank = dist.distributed_c10d._get_default_store(), dist.get_rank()
-    call = f"sparsedd/agree/{store.add(f'sparsedd/agree/{rank}', 1)}"
-    keys = [f"{call}/{other}" for other in range(dist.get_world_size())]
+    keys: list[str] = []
     try:
+        call = f"sparsedd/agree/{store.add(f'sparsedd/agree/{rank}', 1)}"
+        keys = [f"{call}/{other}" for other in range(dist.get_world_size())]
         store.set(keys[rank], mask.digest())
         store.wait(keys, limit)
         digests = [store.get(key).decode() for key in keys]
@@ -57,10 +58,10 @@ def agree(mask: Mask, timeout: float = 30.0) -> None:
             store.set(keys[rank], _LEFT)
         who = ", ".join(missing) or "the rank that holds the store"
         raise RuntimeError(f"not every rank called agree within {timeout:g} s: there is no word from {who}.") from error
-    if store.add(f"{call}/done", 1) == len(keys):
-        store.set(f"{call}/all", "")
-    elif rank == 0:  # often holds the store: it must not end before the others have read
-        with suppress(RuntimeError):
+    with suppress(RuntimeError):
+        if store.add(f"{call}/done", 1) == len(keys):
+            store.set(f"{call}/all", "")
+        elif rank == 0:  # often holds the store: it must not end before the others have read
             store.wait([f"{call}/all"], limit)
     if _LEFT in digests:
         raise RuntimeError(f"not every rank called agree in time: rank {digests.index(_LEFT)} has given up waiting.")
