@@ -1,10 +1,13 @@
 """Files that are whole or absent: written atomically, and sealed with the SHA-256 of every byte."""
 
+import errno
+import glob
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +22,59 @@ _BLANK = b"0" * 64
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file in one act: a reader, or a crash, meets the old content or the new."""
+    """Replace the file in one act: a reader, a kill or a power cut meets the old content or the new; from here on, the new."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        make(path.parent)
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        clear(path, but=temporary)
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:  # another writer of this file has cleared it away
+            return write(path, data)
+        _sync(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        _remove(temporary)
+
+
+def clear(path: Path, but: Path | None = None) -> None:
+    """Remove what killed processes had begun to write of a file."""
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+        if torn != but:
+            _remove(torn)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it is not there, or not ours
+        path.unlink()
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those that it is to be in, so that a power cut doesn't undo it."""
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder outlive a power cut, where the system can do that."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        os.close(handle)
 
 
 def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
@@ -64,9 +106,3 @@ def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], 
     if metadata["kind"] != kind:
         raise ValueError(f"{path} holds a {metadata['kind']}, not a {kind}.")
     return tensors, metadata["content"]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

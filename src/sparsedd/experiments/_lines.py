@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from sparsedd import _files, landscape
+from sparsedd import landscape
 from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
@@ -146,10 +146,8 @@ def _kept(
     store = Store(out, experiment)
     made_of = [store.digest(level), record.dense.train_loss[-1]]
     path: Path = store.path / f"{level:02d}.redense-{shown(record.factor)}.{kind}.safetensors"
-    if path.exists():
-        _, content = _files.unseal(path, kind)
-        if content["of"] == made_of:
-            return [_from_json(plain) for plain in content["lines"]]
+    if (content := store.kept(path, kind, made_of)) is not None:
+        return [_from_json(plain) for plain in content["lines"]]
     problem = Problem(experiment, device)
     lines = measured(problem, deepcopy(problem.original))
     store.keep(path, kind, {}, {"of": made_of, "lines": [asdict(line) for line in lines]})

@@ -65,12 +65,10 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Wait for other processes, and keep them out until the block ends; the lock goes with the process in any case."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        _files.make(self.path)
         with open(self.path / "lock", "a") as file:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            for torn in self.path.glob(f".*{_files.TEMPORARY}"):  # what a killed process had not finished writing
-                torn.unlink()
             if not (self.path / "config.json").exists():
                 _files.write(self.path / "config.json", self._config.encode())
             yield
@@ -160,6 +158,15 @@ class Store:
     def keep(self, path: Path, kind: str, tensors: dict[str, Tensor], content: Any) -> None:
         """Keep what was made of a level: tensors, and JSON that says what."""
         _files.write(path, _files.seal(kind, _clean(tensors), content))
+
+    def kept(self, path: Path, kind: str, made_of: object) -> Any:
+        """The content of what was kept, if it was made of this; else None."""
+        if path.exists():
+            _files.clear(path)
+            content = _files.unseal(path, kind)[1]
+            if content["of"] == made_of:
+                return content
+        return None
 
     @property
     def _start(self) -> Path:
