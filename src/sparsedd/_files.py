@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,57 @@ def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
 
 def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
     """The tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
+    return opened(path, kind)[1:]
+
+
+def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
+    """The kind of a sealed file, which may be any, its tensors and its content; ValueError as for :func:`unseal`."""
     data = Path(path).read_bytes()
     start = data.find(_SEAL) + len(_SEAL)
-    found = data[start : start + 64]
     if start < len(_SEAL):
-        raise ValueError(f"{path} is not a {kind} saved by sparsedd, or it is damaged: it carries no seal.")
-    if hashlib.sha256(data[:start] + _BLANK + data[start + 64 :]).hexdigest().encode() != found:
+        raise ValueError(f"{path} is not a {wanted or 'file'} saved by sparsedd, or it is damaged: it carries no seal.")
+    actual = hashlib.sha256(data[:start] + _BLANK)
+    actual.update(memoryview(data)[start + 64 :])
+    if actual.hexdigest().encode() != data[start : start + 64]:
         raise ValueError(f"{path} is damaged or altered: its SHA-256 is not the one it carries. Restore it from a copy.")
-    try:
+    with named(path, "a file"):
         tensors = safetensors.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}.") from error
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = json.loads(header["__metadata__"]["sparsedd"])
-    if metadata["version"] != VERSION:
-        raise ValueError(f"{path} has format version {metadata['version']}; this sparsedd reads version {VERSION}.")
-    if metadata["kind"] != kind:
-        raise ValueError(f"{path} holds a {metadata['kind']}, not a {kind}.")
-    return tensors, metadata["content"]
+        header = parsed(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = parsed(header["__metadata__"]["sparsedd"])
+        version, kind, content = metadata["version"], metadata["kind"], metadata["content"]
+    if version != VERSION:
+        raise ValueError(f"{path} has format version {version}; this sparsedd reads version {VERSION}.")
+    if kind != (wanted or kind):
+        raise ValueError(f"{path} holds a {kind}, not a {wanted}.")
+    return kind, tensors, content
+
+
+def parsed(text: str | bytes) -> Any:
+    """JSON in which no key comes twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
+            raise ValueError("a key comes twice")
+        return mapping
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+@contextmanager
+def named(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Whatever the block finds wrong with the content of a file is a ValueError that names the file.
+
+    A seal shows damage, not good will: who writes a file on purpose can seal anything.
+    """
+    try:
+        yield
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        why = str(error).removesuffix(".") if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{path} is not {what} as sparsedd writes it: {why}.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

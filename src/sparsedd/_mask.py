@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from math import prod
 from typing import Self, TypeVar
 
 import numpy as np
@@ -310,7 +311,11 @@ class Mask(Mapping[str, Tensor]):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
         tensors, shapes = _files.unseal(_checks.path("path", path), "mask")
-        return cls._of({name: _unpacked(tensors[name], shape) for name, shape in shapes})
+        with _files.named(path, "a mask"):
+            keep = {plain(name): _unpacked(tensors[name], shape) for name, shape in shapes}
+            if len(keep) != len(shapes) or keep.keys() != tensors.keys():
+                raise ValueError("its names are not those of its tensors")
+            return cls._of(keep)
 
     def _bytes(self) -> bytes:
         packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
@@ -327,5 +332,7 @@ def _packed(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
 
 
 def _unpacked(packed: Tensor, shape: list[int]) -> Tensor:
-    count = int(np.prod(shape, dtype=np.int64))
+    count = prod(_checks.whole("a dimension", n) for n in shape)
+    if packed.dtype != torch.uint8 or tuple(packed.shape) != ((count + 7) // 8,):
+        raise ValueError(f"a tensor does not hold the bits of the shape {shape}")
     return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).view(bool)).reshape(shape)

@@ -124,7 +124,8 @@ class Rewinder:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
         tensors, content = _files.unseal(_checks.path("path", path), "rewinder")
-        return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
+        with _files.named(path, "a rewinder"):
+            return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
 
 
 def _check(name: str, part: Any) -> None:
@@ -225,4 +226,7 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return tensors[content]
     if kind == "tuple":
         return tuple(_decoded(item, tensors) for item in content)
-    return _MAPPINGS[kind]({key: _decoded(item, tensors) for key, item in content})
+    items = {key: _decoded(item, tensors) for key, item in content}
+    if len(items) != len(content):
+        raise ValueError("a key comes twice")
+    return _MAPPINGS[kind](items)

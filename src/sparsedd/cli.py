@@ -1,4 +1,4 @@
-"""The command ``sparsedd``: demo, run, figure, report and data. Each continues what it finds in its folder."""
+"""The command ``sparsedd``: demo, run, figure, report, verify and data. Each continues what it finds in its folder."""
 
 import argparse
 import sys
@@ -14,28 +14,40 @@ from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, T
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._pool import cores, watched, workers
-from sparsedd.experiments._reproduce import finish, save, told
+from sparsedd.experiments._report import family_of, found_in, sweep_of, write
+from sparsedd.experiments._reproduce import finish, told
+from sparsedd.experiments._run_all import pinned
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
-from sparsedd.experiments._sentences import last_level, summary
-from sparsedd.experiments._sweep import Sweep
+from sparsedd.experiments._sentences import last_level
 
 # The options of figure that are about computing it, with their defaults.
 COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu", "fleet": False}
 
+EXAMPLES = """examples:
+  sparsedd verify demo            a line for each run in demo/, or for each damaged file, with what to do
+  sparsedd verify demo --repair   compute the damaged levels again; all others stay as they are, byte for byte
+  sparsedd verify mask.safetensors
+
+exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains."""
+    """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains.
+
+    That of ``verify`` is 1 when something is damaged, and 2 when there is nothing to verify.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        status: int | None = options.command(options)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"sparsedd: {error}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
     report.set_defaults(command=_report)
     report.add_argument("out", type=Path, metavar="DIR", help="the --out of an earlier command")
+
+    check = commands.add_parser(
+        "verify",
+        help="are the files in a folder what was written? A damaged level can be computed again",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.set_defaults(command=_verify)
+    check.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
+    check.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")
+    check.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
 
     arrange = commands.add_parser("data", help="arrange the official archive of a data set as it is read here")
     arrange.set_defaults(command=_data)
@@ -117,10 +140,10 @@ def _run(options: argparse.Namespace) -> None:
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
             complete = min(map(len, levels.values()))
             for level in range(done + 1, complete + 1):
-                experiments.write_levels(options.out / "levels.csv", _found(options.out))
-                print(last_level(_sweep({experiment: found[:level] for experiment, found in levels.items()})), flush=True)
+                experiments.write_levels(options.out / "levels.csv", found_in(options.out))
+                print(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})), flush=True)
             done = complete
-    _write(options.out, _found(options.out), family=_family(preset))
+    write(options.out, found_in(options.out), family=family_of(preset))
     print(f"{time.perf_counter() - began:.0f} s")
 
 
@@ -209,38 +232,27 @@ def _processes(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> None:
     _drawable()
-    results = _found(options.out)
+    results = found_in(options.out)
     if not results:
         raise ValueError(f"{options.out} holds no runs with a finished level: pass the --out of an earlier command.")
-    _write(options.out, results)
+    write(options.out, results)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.repair:
+        findings = pinned(partial(experiments.repair, device=options.device), options.path)
+    else:
+        findings = experiments.verify(options.path)
+    for finding in findings:
+        print(finding)
+    if not findings:
+        print(f"sparsedd: {options.path} holds nothing to verify: pass the --out of an earlier command.", file=sys.stderr)
+        return 2
+    return 0 if all(finding.ok for finding in findings) else 1
 
 
 def _data(options: argparse.Namespace) -> None:
     print(data.arrange_tiny_imagenet(options.path, options.out))
-
-
-Results = dict[Experiment, list[experiments.Level]]
-
-
-def _found(out: Path) -> Results:
-    """All runs in the folder that have a finished level."""
-    stores = [Store.open(path.parent) for path in sorted(out.glob("runs/*/*/config.json"))]
-    results = {store.experiment: store.levels() for store in stores}
-    place = sorted(results, key=lambda experiment: (_family(experiment), experiment.seed))
-    return {experiment: results[experiment] for experiment in place if results[experiment]}
-
-
-def _family(experiment: Experiment) -> str:
-    """What the seeds of one experiment have in common."""
-    return experiment.folder.split("/")[0]
-
-
-def _sweep(results: Results) -> Sweep:
-    """The sweep of one family."""
-    tables = Tables()
-    for experiment, levels in results.items():
-        tables.add_levels(experiment, levels)
-    return Sweep.of(tables.levels, next(iter(results)).name)
 
 
 def _drawable() -> None:
@@ -250,27 +262,6 @@ def _drawable() -> None:
     except ImportError as error:
         raise ImportError("the picture needs matplotlib: pip install 'sparsedd[demo]'.") from error
     matplotlib.use("agg")
-
-
-def _write(out: Path, results: Results, family: str | None = None) -> None:
-    """``levels.csv`` of everything; a picture and three sentences of one family of seeds, or of each."""
-    from matplotlib import pyplot
-
-    from sparsedd import plotting
-
-    experiments.write_levels(out / "levels.csv", results)
-    families = [family] if family else sorted({_family(experiment) for experiment in results})
-    for family in families:
-        sweep = _sweep({experiment: levels for experiment, levels in results.items() if _family(experiment) == family})
-        accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
-        ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
-        ax.set_title(sweep.name, pad=18, fontsize=10)
-        picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
-        save(ax.get_figure(), picture, dpi=150)
-        pyplot.close(ax.get_figure())  # type: ignore[arg-type]
-        print(summary(sweep))
-        print(picture)
-    print(out / "levels.csv")
 
 
 def _whole(least: int) -> Callable[[str], int]:

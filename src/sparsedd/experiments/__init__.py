@@ -9,6 +9,7 @@ from sparsedd.experiments._lines import Line, directions, interpolation
 from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._redense import Redense, redense, redense_weights
+from sparsedd.experiments._repair import repair
 from sparsedd.experiments._reproduce import reproduce
 from sparsedd.experiments._retraining import (
     FINETUNING,
@@ -25,6 +26,7 @@ from sparsedd.experiments._run_all import run_all, work
 from sparsedd.experiments._run_fleet import run_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables, write_levels
+from sparsedd.experiments._verify import Finding, verify
 
 __all__ = [
     "FIGURES",
@@ -38,6 +40,7 @@ __all__ = [
     "Curves",
     "Experiment",
     "Figure",
+    "Finding",
     "Level",
     "Line",
     "Panel",
@@ -52,10 +55,12 @@ __all__ = [
     "redense",
     "redense_weights",
     "reinit",
+    "repair",
     "reproduce",
     "run",
     "run_all",
     "run_fleet",
+    "verify",
     "work",
     "write_levels",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
@@ -132,6 +133,8 @@ class Experiment:
             if not isinstance(getattr(self, name), tuple | list):
                 raise TypeError(f"{name} must be a tuple, got {getattr(self, name)!r}.")
             checked[name] = tuple(getattr(self, name))
+        if not all(isinstance(name, str) for name in self.exclude):
+            raise TypeError(f"exclude must hold names, got {self.exclude!r}.")
         checked["milestones"] = tuple(_checks.whole("milestones", epoch) for epoch in self.milestones)
         for name in ("one_shot", "compiled"):
             if not isinstance(getattr(self, name), bool):
@@ -207,6 +210,8 @@ class Experiment:
             if isinstance(value, Mapping) and "pairs" in value:
                 return {int(c): int(to) for c, to in value["pairs"]}
             if isinstance(value, Mapping) and "ratio" in value:
+                if not re.fullmatch(r"\d+(/\d+)?", value["ratio"]):  # not 1e999999999
+                    raise ValueError(f"a ratio must be two integers, got {value['ratio']!r:.40}.")
                 return Fraction(value["ratio"])
             return tuple(made(v) for v in value) if isinstance(value, list) else value
 

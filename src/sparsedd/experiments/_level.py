@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Self
 
+from sparsedd.experiments._records import built
+
 
 def finite(value: float) -> float | None:
     """The value, or None for what no file of numbers can hold."""
@@ -28,6 +30,10 @@ class Curves:
     def of(cls, points: Iterable[tuple[int, float, float, float, float]]) -> Self:
         """Of (epoch, train accuracy, test accuracy, train loss, test loss) one after the other."""
         return cls(*zip(*((*accuracies, finite(a), finite(b)) for *accuracies, a, b in points), strict=True))
+
+    def __post_init__(self) -> None:
+        if not self.epoch or len({len(curve) for curve in vars(self).values()}) != 1:
+            raise ValueError("the curves must have equally many points, and one at least.")
 
 
 @dataclass(frozen=True)
@@ -82,5 +88,6 @@ class Level:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """The level of a :meth:`to_json`."""
-        return cls(**{**plain, "epochs": Curves(**{name: tuple(v) for name, v in plain["epochs"].items()})})
+        """The level of a :meth:`to_json`; ValueError where a field is missing or is not what it must be."""
+        level: Self = built(cls, plain, "the record of a level")
+        return level

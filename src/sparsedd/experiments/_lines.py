@@ -1,6 +1,7 @@
 """Lines through the landscape: from a sparse net to its re-dense one, and around the latter."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -11,10 +12,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from sparsedd import landscape
+from sparsedd import _files, landscape
 from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._records import built
 from sparsedd.experiments._redense import redense, redense_weights, shown
 from sparsedd.experiments._store import Store
 from sparsedd.metrics import Evaluation, evaluate
@@ -41,6 +43,12 @@ class Line:
     train_accuracy: tuple[float, ...]
     test_loss: tuple[float | None, ...]
     test_accuracy: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"interpolation|direction \d+", self.name):
+            raise ValueError(f"a line is called 'interpolation' or 'direction 0', got {self.name!r:.40}.")
+        if len({len(values) for name, values in vars(self).items() if name != "name"}) != 1:
+            raise ValueError("the measures of a line must have equally many points.")
 
 
 def interpolation(
@@ -128,8 +136,15 @@ def _line(name: str, alphas: Sequence[float], values: Sequence[tuple[Evaluation,
     )
 
 
-def _from_json(plain: dict[str, Any]) -> Line:
-    return Line(plain.pop("name"), **{name: tuple(values) for name, values in plain.items()})
+def opened(path: Path, kind: str) -> tuple[Any, list[Line]]:
+    """What a file of lines holds: what they were made of, and the lines."""
+    _, content = _files.unseal(path, kind)
+    with _files.named(path, f"a file of {kind}"):
+        return content["of"], _from_json(content)
+
+
+def _from_json(content: Any) -> list[Line]:
+    return [built(Line, plain) for plain in content["lines"]]
 
 
 def _kept(
@@ -146,8 +161,8 @@ def _kept(
     store = Store(out, experiment)
     made_of = [store.digest(level), record.dense.train_loss[-1]]
     path: Path = store.path / f"{level:02d}.redense-{shown(record.factor)}.{kind}.safetensors"
-    if (content := store.kept(path, kind, made_of)) is not None:
-        return [_from_json(plain) for plain in content["lines"]]
+    if (lines := store.kept(path, kind, made_of, _from_json)) is not None:
+        return lines
     problem = Problem(experiment, device)
     lines = measured(problem, deepcopy(problem.original))
     store.keep(path, kind, {}, {"of": made_of, "lines": [asdict(line) for line in lines]})

@@ -21,7 +21,7 @@ from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level, finite
 from sparsedd.experiments._retraining import Schedule
-from sparsedd.experiments._store import Store
+from sparsedd.experiments._store import Store, fitting
 from sparsedd.experiments._train import momentum_of, sgd, train
 from sparsedd.metrics import evaluate, learning_distance
 
@@ -110,9 +110,10 @@ class Problem:
         experiment = self.experiment
         source = 0 if experiment.one_shot else number - 1
         if tickets is None or experiment.retraining.weights == "keep":
-            model.load_state_dict(store.weights(source))
+            model.load_state_dict(fitting(store.weights_path(source), store.weights(source), model.state_dict()))
+        dense = Mask.dense(model, self.names)
         if tickets is not None:
-            return tickets.mask(number)
+            return fitting(tickets.mask_path(number), tickets.mask(number), dense)
         pruner = experiment.pruner
         if pruner.score == "random":
             pruner = replace(pruner, score=scores.random(experiment.seed))
@@ -120,10 +121,10 @@ class Problem:
             key = ("gradient batch", experiment.seed, source + 1)  # one batch for a net: one-shot levels are nested
             samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: experiment.batch_size])
             scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
-        dense = store.mask(source)
+        before = fitting(store.mask_path(source), store.mask(source), dense)
         if experiment.one_shot:
-            return pruner.prune_to(model, pruner.sparsity(number), dense)
-        return pruner.prune(model, dense)
+            return pruner.prune_to(model, pruner.sparsity(number), before)
+        return pruner.prune(model, before)
 
     def begin(self, model: nn.Module, number: int, store: Store) -> tuple[int, Schedule]:
         """Give the model the weights that a level starts from; return the step and the learning rate's schedule."""
@@ -132,7 +133,7 @@ class Problem:
             seed = int(_random.integers(("reinit", experiment.seed, number), 1, 2**31)[0])
             models.initialize_(model, seed, experiment.initialization)
         elif experiment.retraining.weights == "rewind" and number:
-            model.load_state_dict(store.start())
+            model.load_state_dict(fitting(store.start_path, store.start(), model.state_dict()))
         model.zero_grad()
         if number == 0 and experiment.tickets_of is None:
             return 0, self.rate

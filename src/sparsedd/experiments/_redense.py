@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -15,8 +16,9 @@ from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._records import built
 from sparsedd.experiments._run import run
-from sparsedd.experiments._store import Store
+from sparsedd.experiments._store import Store, fitting
 from sparsedd.experiments._train import sgd, train
 
 
@@ -45,9 +47,9 @@ class Redense:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """The record of its ``asdict``."""
-        curves = {part: Curves(**{name: tuple(v) for name, v in plain[part].items()}) for part in ("sparse", "dense")}
-        return cls(**{**plain, **curves})
+        """The record of its ``asdict``; ValueError where a field is missing or is not what it must be."""
+        record: Self = built(cls, plain, "the record of re-dense training")
+        return record
 
 
 def redense(
@@ -80,15 +82,18 @@ def redense(
     reach(experiment, level, out, device)
     store = Store(out, experiment)
     path, made_of = _path(store, level, factor), store.digest(level)
-    if (content := store.kept(path, "re-dense net", made_of)) is not None:
-        return Redense.from_json(content["record"])
+    if (record := store.kept(path, "re-dense net", made_of, lambda content: Redense.from_json(content["record"]))) is not None:
+        return record
     problem = Problem(experiment, device)
     began = time.perf_counter()
     model = deepcopy(problem.original)
-    model.load_state_dict(store.weights(level))
+    model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
     last = problem.rate(problem.steps - 1)
     execution = problem.execution(model, Mask.dense(model, problem.names))
-    optimizer = sgd(execution.model, experiment, store.momentum(level))
+    momentum = store.momentum(level)
+    if experiment.momentum:
+        fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
+    optimizer = sgd(execution.model, experiment, momentum)
     steps, epochs = problem.steps, 2 * experiment.epochs
     dense = train(execution, optimizer, experiment, start=steps, epochs=epochs, rate=lambda step: factor * last)
     execution.give_back_(model)
@@ -104,10 +109,17 @@ def redense_weights(experiment: Experiment, level: int, out: str | os.PathLike[s
     path = _path(store, level, factor)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: call redense first.")
-    tensors, content = _files.unseal(path, "re-dense net")
-    if content["of"] != store.digest(level):
+    tensors, of, _ = opened(path)
+    if of != store.digest(level):
         raise ValueError(f"{path} was made of another net: call redense again.")
-    return tensors
+    return fitting(path, tensors, store.weights(level))
+
+
+def opened(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
+    """What a file of a re-dense net holds: the net, the digest of the level that it was made of, and the record."""
+    tensors, content = _files.unseal(path, "re-dense net")
+    with _files.named(path, "a re-dense net"):
+        return tensors, content["of"], Redense.from_json(content["record"])
 
 
 def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], device: str | torch.device) -> None:
@@ -121,7 +133,7 @@ def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], devic
         )
 
 
-def _path(store: Store, level: int, factor: float) -> Any:
+def _path(store: Store, level: int, factor: float) -> Path:
     return store.path / f"{level:02d}.redense-{shown(factor)}.safetensors"
 
 

@@ -12,6 +12,7 @@ from sparsedd import _files
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line
+from sparsedd.experiments._records import number
 
 COLUMNS = (
     "experiment",
@@ -35,6 +36,7 @@ MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 EPOCH_COLUMNS = ("experiment", "scale", "seed", "level", "training", "epoch", *MEASURES)
 LINE_COLUMNS = ("experiment", "scale", "seed", "level", "line", "alpha", *MEASURES)
 WORDS = ("experiment", "scale", "training", "line")  # the columns that are not numbers
+WHOLE = ("seed", "level", "epoch", "remaining", "diverged")
 
 Row = dict[str, Any]
 
@@ -42,6 +44,9 @@ Row = dict[str, Any]
 @dataclass
 class Tables:
     """The rows of ``levels.csv``, and of ``epochs.csv`` and ``lines.csv`` where a figure needs them.
+
+    A table is for people and their programs to read and to change, and carries no seal: what can't be a measure is refused,
+    but a row that is gone, or another digit, is not seen. The runs that it was made from are sealed.
 
     Attributes
     ----------
@@ -92,7 +97,7 @@ class Tables:
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind."""
         written = []
-        for name, columns in _FILES.items():
+        for name, columns in TABLES.items():
             rows, path = getattr(self, name), Path(out) / f"{name}.csv"
             if rows or name == "levels":
                 write_rows(path, columns, rows)
@@ -114,10 +119,10 @@ class Tables:
         """
         if not (Path(out) / "levels.csv").exists():
             raise FileNotFoundError(f"there is no levels.csv in {out}: pass a folder with the tables of a figure.")
-        return cls(**{name: _read(Path(out) / f"{name}.csv", columns) for name, columns in _FILES.items()})
+        return cls(**{name: read_rows(Path(out) / f"{name}.csv") for name in TABLES})
 
 
-_FILES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
+TABLES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
 
 
 def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iterable[Level]]) -> None:
@@ -141,25 +146,32 @@ def _key(experiment: Experiment) -> Row:
     return {"experiment": experiment.name, "scale": experiment.scale, "seed": experiment.seed}
 
 
-def _read(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """The rows of one of the tables, none where there is no file."""
+    columns = TABLES[path.stem]
     if not path.exists():
         return []
-    reader = csv.DictReader(path.read_text().splitlines())
-    missing = sorted(set(columns) - set(reader.fieldnames or ()) - {"diverged"})  # younger than some tables
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}.")
     try:
-        rows = list(reader)
+        reader = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
+        found, rows = list(reader.fieldnames or ()), list(reader)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is not a table: {error}.") from error
+    missing = sorted(set(columns) - set(found) - {"diverged"})  # younger than some tables
+    if missing or len(set(found)) != len(found):
+        raise ValueError(f"{path} has no column {', '.join(missing)}." if missing else f"{path} has a column twice.")
+    try:
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row has more or fewer fields than there are columns")
         return [{name: _value(name, row.get(name, "0")) for name in columns} for row in rows]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is not a table of numbers: {error}.") from error
 
 
 def _value(column: str, text: str) -> Any:
     if column in WORDS:
         return text
-    if column in ("seed", "level", "epoch", "remaining", "diverged"):
-        return int(text)
-    return float(text) if text else None
+    if not text and column not in WHOLE:
+        return None
+    value = int(text) if column in WHOLE else float(text)
+    number(column, value)
+    return value

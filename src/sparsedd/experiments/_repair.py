@@ -1,0 +1,112 @@
+"""repair: compute what is damaged again, and nothing else."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sparsedd import _checks, _files
+from sparsedd.experiments._lines import directions, interpolation
+from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._redense import redense
+from sparsedd.experiments._store import Store
+from sparsedd.experiments._verify import DERIVED, Finding, digest, faults, folders, opened, text, verify, whole_lines
+
+
+def repair(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> list[Finding]:
+    """Compute again the levels of experiments that are damaged, and what was made of them; then :func:`verify`.
+
+    A level is computed aside from the intact ones before it, and takes its place only if it is, bit for bit, the one that was
+    written: on the same machine and device, and with the same number of threads, it is. What is intact stays as it is. A
+    configuration can't be computed again, nor can a mask or a rewinder that belongs to no experiment.
+
+    Parameters
+    ----------
+    path
+        A folder, with all folders in it.
+    device
+        Where the levels were trained.
+
+    Returns
+    -------
+    list
+        A finding for each level that could not be repaired, and those of :func:`verify`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sparsedd.experiments import Experiment, Store, run
+    >>> experiment = Experiment().scaled("smoke")
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     levels = list(run(experiment, out))
+    ...     Store(out, experiment).mask_path(1).unlink()
+    ...     [finding] = repair(out)
+    ...     finding.ok, list(run(experiment, out)) == levels
+    (True, True)
+    """
+    failed, place = [], _checks.device("device", device)
+    stores = [store for store in map(opened, folders(_checks.path("path", path))) if isinstance(store, Store)]
+    for store in sorted(stores, key=lambda store: store.experiment.tickets_of is not None):  # masks before those who take them
+        try:
+            _repaired(store, place)
+        except (ValueError, OSError, RuntimeError) as error:
+            failed.append(Finding(store.path, f"{store.path} could not be repaired: {error}"))
+    return failed + verify(path)
+
+
+def _repaired(store: Store, device: torch.device) -> None:
+    found = faults(store)
+    if not found:
+        return
+    lines = whole_lines(store)
+    with store.locked():
+        for number in sorted({fault.level for fault in found if fault.level is not None}):
+            lines[number] = _again(store, number, lines, device)
+        _files.write(store.path / "levels.jsonl", text(lines))
+    for fault in sorted(found, key=lambda fault: len(fault.path.name)):  # a re-dense net before the lines around it
+        if match := DERIVED.fullmatch(fault.path.name):
+            make = {None: redense, "interpolation": interpolation, "directions": directions}[match[3]]
+            fault.path.unlink(missing_ok=True)
+            make(store.experiment, int(match[1]), store.path.parent.parent, float(match[2]), device)
+
+
+def _again(store: Store, number: int, lines: dict[int, str], device: torch.device) -> str:
+    """Compute a level aside, have its files here be whole, and return its line."""
+    experiment, tickets = store.experiment, None
+    if experiment.tickets_of is not None:
+        original = replace(experiment, retraining=experiment.tickets_of, tickets_of=None)
+        tickets = Store(store.path.parent.parent, original)
+    with TemporaryDirectory() as folder:
+        aside = Store(folder, experiment)
+        if number:
+            _files.write(aside.path / "levels.jsonl", text({k: lines[k] for k in range(number)}))
+        for path in (path for k in {0, number - 1} & {*range(number)} for path in store._files(k)):
+            shutil.copy(path, aside.path)
+        Problem(experiment, device).level(number, aside, tickets)
+        line = aside._lines()[number]
+        computed = aside._record(number, line)[1]
+        if number in lines:
+            line = lines[number]
+            written = store._record(number, line)[1]
+        else:  # nothing else vouches for the files that are there
+            written = {path.name: str(digest(path)) for path in store._files(number) if _whole(path)}
+        if any(computed[name] != written[name] for name in written):
+            raise ValueError(
+                f"level {number} came out otherwise here, as on another machine, device or number of threads. To compute it "
+                f"and those after it anew, remove line {number + 1} of levels.jsonl and those after it, and run again."
+            )
+        for path in store._files(number):
+            if digest(path) != computed[path.name]:
+                _files.write(path, (aside.path / path.name).read_bytes())
+    return line
+
+
+def _whole(path: Path) -> bool:
+    try:
+        _files.opened(path)
+    except (ValueError, OSError):
+        return False
+    return True
