@@ -105,12 +105,27 @@ def every(name: str, values: object, wanted: type[T], words: str) -> list[T]:
     """A list of things of one class, from any iterable."""
     if isinstance(values, str | wanted) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of {words}, got {values!r} of type {type(values).__name__}.")
-    return [kind(f"{name}[{i}]", value, wanted, f"one of {words}") for i, value in enumerate(values)]
+    return [kind(name, value, wanted, words) for value in values]
+
+
+def executor(name: str, value: object) -> None:
+    """What tasks can be submitted to."""
+    if not callable(getattr(value, "submit", None)):
+        raise TypeError(f"{name} must be a concurrent.futures.Executor or None, got {value!r}.")
 
 
 def path(name: str, value: object) -> Path:
     """Where a file or a folder is."""
     return Path(kind(name, value, (str, os.PathLike), "a string or a path"))  # type: ignore[arg-type]
+
+
+def folder(name: str, value: object) -> Path:
+    """Where a folder is, or can be made."""
+    place = path(name, value)
+    for part in (place, *place.parents):
+        if part.is_file():
+            raise NotADirectoryError(f"{part} is a file, and {name} must be a folder: pass another.")
+    return place
 
 
 def device(name: str, value: object) -> torch.device:
@@ -123,11 +138,16 @@ def device(name: str, value: object) -> torch.device:
         found = torch.device("meta")
     if found.type == "meta":
         raise ValueError(f"{name} must be one that torch computes on, such as 'cpu' or 'cuda', got '{value}'.")
+    if found.type == "cuda":  # asked without waking it
+        if not torch.cuda.is_available():
+            raise RuntimeError(f"{name} must be one that torch finds, got '{value}' on a machine without CUDA: use 'cpu'.")
+        if (found.index or 0) >= (count := torch.cuda.device_count()):
+            raise RuntimeError(f"{name} must be one of {count} GPUs, from 0 on, got '{value}': use 'cuda' or 'cpu'.")
+        return found
     try:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        without = " on a machine without CUDA" if found.type == "cuda" and not torch.cuda.is_available() else ""
-        raise RuntimeError(f"{name} must be one that torch finds, got '{value}'{without}: use 'cpu'.") from error
+        raise RuntimeError(f"{name} must be one that torch finds, got '{value}': use 'cpu'.") from error
     return found
 
 

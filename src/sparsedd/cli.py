@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import sparsedd
-from sparsedd import data, experiments, noise
+from sparsedd import _checks, data, experiments, noise
 from sparsedd.experiments import FIGURES, METHODS, PRESETS, Experiment, Store, Tables
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._panel import flips
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
     )
-    figure.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
+    figure.add_argument("--runs", type=_folder, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     _add_run_options(figure, seeds=None, out=None)
 
     report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_verify)
     check.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
     check.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")
-    check.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
+    check.add_argument("--device", type=_device, default="cpu", help="where it was trained (default: cpu)")
 
     arrange = commands.add_parser("data", help="arrange the official archive of a data set as it is read here")
     arrange.set_defaults(command=_data)
@@ -111,7 +111,11 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     figure = seeds is None
     where = "figures/N, which share figures/runs" if figure else out
     parser.add_argument(
-        "--out", type=Path, default=out, required=not (out or figure), help=f"folder for table and picture (default: {where})"
+        "--out",
+        type=_folder,
+        default=out,
+        required=not (out or figure),
+        help=f"folder for table and picture (default: {where})",
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
@@ -119,7 +123,7 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     parser.add_argument(
         "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU or a fleet"
     )
-    parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
+    parser.add_argument("--device", type=_device, default=None if figure else "cpu", help="default: cpu")
     parser.add_argument(
         "--fleet", action="store_true", default=None if figure else False, help="train nets of one shape as one: for a GPU"
     )
@@ -274,6 +278,22 @@ def _whole(least: int) -> Callable[[str], int]:
         return value
 
     return integer
+
+
+def _folder(text: str) -> Path:
+    """An argument that is a folder, or can be made one."""
+    try:
+        return _checks.folder("it", text)
+    except NotADirectoryError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _device(text: str) -> str:
+    """An argument that is a device which is there."""
+    try:
+        return str(_checks.device("device", text))
+    except (ValueError, RuntimeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _noise(text: str) -> tuple[str, float]:

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any, Literal, Self
 
 from sparsedd import _checks
+from sparsedd._parameters import listed
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Augmentation, Flip, RandomResizedCrop, Shift
 from sparsedd.experiments._retraining import LTR, METHODS, Retraining, Schedule, multistep
@@ -198,10 +199,12 @@ class Experiment:
         >>> Experiment.from_config(Experiment(seed=2).config()) == Experiment(seed=2)
         True
         """
-        kinds: dict[str, Any] = {
-            kind.__name__: kind
-            for kind in (Symmetric, Asymmetric, Pairflip, Pruner, Retraining, Flip, Shift, RandomResizedCrop)
-        }
+        types = (Symmetric, Asymmetric, Pairflip, Pruner, Retraining, Flip, Shift, RandomResizedCrop)
+        kinds: dict[str, Any] = _checks.Named("type of field", {kind.__name__: kind for kind in types})
+        known = [f.name for f in fields(cls)]
+        for name in _checks.kind("config", config, Mapping, "a mapping of fields to values"):
+            if name not in known:
+                raise ValueError(f"an experiment has no field {name!r}. It has {listed(known, len(known))}.")
 
         def made(value: Any) -> Any:
             if isinstance(value, Mapping) and "type" in value:
@@ -219,6 +222,7 @@ class Experiment:
 
     def schedule(self, steps_per_epoch: int) -> Schedule:
         """The learning rate of the dense level as a function of the step."""
+        _checks.whole("steps_per_epoch", steps_per_epoch, least=1)
         milestones = [epoch * steps_per_epoch for epoch in self.milestones]
         return multistep(self.learning_rate, milestones, self.drop, self.warmup_epochs * steps_per_epoch)
 

@@ -91,6 +91,7 @@ class Figure:
         >>> FIGURES["5"].on(PRESETS["lenet-mnist"]) == FIGURES["5"]
         True
         """
+        _checks.kind("preset", preset, Experiment, "an Experiment such as PRESETS['lenet-mnist']")
         panels = tuple(dict.fromkeys(moved(panel, preset) for panel in self.panels))
         if panels == self.panels:
             return self
@@ -197,22 +198,26 @@ class Figure:
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
-        reading = Reading(tables)
+        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"))
         return [claim for says in self.claims for claim in says(self.panels, reading)]
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
         """The picture of the tables."""
         from matplotlib import pyplot
 
-        reading = Reading(tables)
+        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"))
         rows = -(-len(self.panels) // self.columns)
         picture, grid = pyplot.subplots(
             rows, self.columns, figsize=(5.2 * self.columns, 0.5 + 3.9 * rows), squeeze=False, layout="constrained"
         )
-        for panel, ax in zip(self.panels, grid.flat, strict=False):
-            self.drawing.draw(ax, panel, reading)
-            if note := "\n".join(dict.fromkeys(filter(None, (reading.sweep(e).note for e in panel.sweeps)))):
-                ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8, color="#c0392b")
+        try:
+            for panel, ax in zip(self.panels, grid.flat, strict=False):
+                self.drawing.draw(ax, panel, reading)
+                if note := "\n".join(dict.fromkeys(filter(None, (reading.sweep(e).note for e in panel.sweeps)))):
+                    ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8, color="#c0392b")
+        except BaseException:
+            pyplot.close(picture)
+            raise
         for ax in grid.flat[len(self.panels) :]:
             ax.remove()
         counts = sorted({len(reading.sweep(experiment).seeds) for experiment in self.experiments})

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sparsedd import _checks
 from sparsedd._pruner import Pruner
 from sparsedd.experiments import _claims as claims
 from sparsedd.experiments._claims import Claims
@@ -153,4 +154,4 @@ FIGURES: dict[str, Figure] = dict(
             (49, C100, 0.4, OTHERS))),
     ]
 )  # fmt: skip
-FIGURES = {number: FIGURES[number] for number in sorted(FIGURES, key=int)}
+FIGURES = _checks.Named("figure", {number: FIGURES[number] for number in sorted(FIGURES, key=int)})

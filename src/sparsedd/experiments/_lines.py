@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from sparsedd import _files, landscape
+from sparsedd import _checks, _files, landscape
 from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
@@ -70,7 +70,7 @@ def interpolation(
     >>> line.alpha
     (0.0, 0.25, 0.5, 0.75, 1.0)
     """
-    points = RESOLUTION[experiment.scale][0]
+    points = RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale][0]
     alphas = [k / (points - 1) for k in range(points)]
 
     def measured(problem: Problem, model: nn.Module) -> list[Line]:
@@ -107,7 +107,7 @@ def directions(
     >>> [line.name for line in lines], lines[0].alpha
     (['direction 0', 'direction 1'], (-1.0, -0.5, 0.0, 0.5, 1.0))
     """
-    _, points, count = RESOLUTION[experiment.scale]
+    _, points, count = RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale]
     alphas = [2 * k / (points - 1) - 1 for k in range(points)]
 
     def measured(problem: Problem, model: nn.Module) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sparsedd import _checks
 from sparsedd.data import Flip, RandomResizedCrop, Shift
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.noise import Symmetric
@@ -21,32 +22,35 @@ _RESNET18 = Experiment(
 _VGG16 = replace(_RESNET18, model="vgg16", exclude=("fc",), rewind_step=2000)
 
 #: The rows of the paper's table of hyper-parameters (Appendix B), by name, and the demo on the digits.
-PRESETS: dict[str, Experiment] = {
-    "lenet-mnist": Experiment(),
-    "resnet18-cifar10": _RESNET18,
-    "resnet18-cifar100": replace(_RESNET18, dataset="cifar100", noise=Symmetric(0.4)),
-    "vgg16-cifar10": _VGG16,
-    "vgg16-cifar100": replace(_VGG16, dataset="cifar100", noise=Symmetric(0.4)),
-    "resnet101-tiny-imagenet": replace(
-        _RESNET18,
-        dataset="tiny_imagenet",
-        augmentation=(RandomResizedCrop(32), Flip()),
-        model="resnet101",
-        levels=17,
-        epochs=200,
-        batch_size=512,
-        learning_rate=0.2,
-        milestones=(100, 150),
-    ),
-    "lenet-digits": Experiment(
-        dataset="digits",
-        train_size=800,
-        noise=Symmetric(0.4),
-        batch_size=100,
-        learning_rate=0.2,
-        epochs=120,
-        evaluate_every=20,
-        levels=35,
-        scale="small",
-    ),
-}
+PRESETS: dict[str, Experiment] = _checks.Named(
+    "preset",
+    {
+        "lenet-mnist": Experiment(),
+        "resnet18-cifar10": _RESNET18,
+        "resnet18-cifar100": replace(_RESNET18, dataset="cifar100", noise=Symmetric(0.4)),
+        "vgg16-cifar10": _VGG16,
+        "vgg16-cifar100": replace(_VGG16, dataset="cifar100", noise=Symmetric(0.4)),
+        "resnet101-tiny-imagenet": replace(
+            _RESNET18,
+            dataset="tiny_imagenet",
+            augmentation=(RandomResizedCrop(32), Flip()),
+            model="resnet101",
+            levels=17,
+            epochs=200,
+            batch_size=512,
+            learning_rate=0.2,
+            milestones=(100, 150),
+        ),
+        "lenet-digits": Experiment(
+            dataset="digits",
+            train_size=800,
+            noise=Symmetric(0.4),
+            batch_size=100,
+            learning_rate=0.2,
+            epochs=120,
+            evaluate_every=20,
+            levels=35,
+            scale="small",
+        ),
+    },
+)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sparsedd import _random, models, scores
+from sparsedd import _checks, _random, models, scores
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
@@ -35,9 +35,7 @@ class Problem:
     """The data on the device, the original initialisation and the schedule of an experiment."""
 
     def __init__(self, experiment: Experiment, device: str | torch.device) -> None:
-        device = torch.device(device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(f"device must be one that torch finds, got '{device}' on a machine without CUDA: use 'cpu'.")
+        device = _checks.device("device", device)
         self.experiment = experiment
         source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
         if (experiment.train_size or 0) > len(source.train):

@@ -124,6 +124,8 @@ def opened(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
 
 def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], device: str | torch.device) -> None:
     """Have the sweep in the folder finish a level."""
+    _checks.kind("experiment", experiment, Experiment, "an Experiment")
+    _checks.device("device", device)
     if not 0 <= _checks.whole("level", level) < experiment.levels:
         raise ValueError(f"level must be below the {experiment.levels} levels of the experiment, got {level}.")
     last = next(reached for reached in run(experiment, out, device=device) if reached.level == level or reached.diverged)
@@ -134,7 +136,7 @@ def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], devic
 
 
 def _path(store: Store, level: int, factor: float) -> Path:
-    return store.path / f"{level:02d}.redense-{shown(factor)}.safetensors"
+    return store.path / f"{_checks.whole('level', level):02d}.redense-{shown(factor)}.safetensors"
 
 
 def shown(factor: float) -> str:

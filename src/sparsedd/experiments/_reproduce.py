@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sparsedd import _files
+from sparsedd import _checks, _files
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._sweep import Sweep
@@ -64,7 +64,11 @@ def reproduce(
     >>> [claim.verdict for claim in claims]
     ['cannot be told', 'cannot be told', 'cannot be told']
     """
-    runs = Path(out) / "runs" if runs is None else runs
+    _checks.kind("figure", figure, Figure, "a Figure such as FIGURES['13']")
+    _checks.device("device", device)
+    if executor is not None:
+        _checks.executor("executor", executor)
+    runs = _checks.path("out", out) / "runs" if runs is None else runs
     for tasks in figure.stages(runs, seeds, seed=seed, device=device, fleet=fleet):
         if executor is None:
             for task in tasks:

@@ -31,6 +31,9 @@ def multistep(rate: float, milestones: Sequence[int] = (), drop: float = 0.1, wa
     >>> [round(schedule(step), 3) for step in range(4)]
     [0.05, 0.1, 0.01, 0.01]
     """
+    for name, value in (("rate", rate), ("drop", drop)):
+        _checks.number(name, value, above=0)
+    _checks.kind("milestones", milestones, Sequence, "a list of steps")
     steps = sorted(_checks.whole("milestones", step) for step in milestones)
     _checks.whole("warmup", warmup)
     return lambda step: rate * drop ** bisect_right(steps, step) * min(1.0, (step + 1) / warmup if warmup else 1.0)
@@ -74,6 +77,9 @@ class Retraining:
         >>> start, rate(start)
         (10, 0.1)
         """
+        _checks.called("schedule", schedule, "step -> learning rate")
+        if _checks.whole("rewind_step", rewind_step) >= _checks.whole("total", total, least=1):
+            raise ValueError(f"rewind_step must be below the {total:,} steps in total, got {rewind_step:,}.")
         if self.schedule == "final":
             return 0, lambda step: schedule(total - 1)
         return (rewind_step if self.schedule == "rewind" else 0), schedule
@@ -89,4 +95,6 @@ FINETUNING = Retraining("keep", "final")
 SCRATCH = Retraining("reinit", "restart")
 
 #: The paper's four methods, by name.
-METHODS: dict[str, Retraining] = {"ltr": LTR, "lr-rewinding": LR_REWINDING, "finetuning": FINETUNING, "scratch": SCRATCH}
+METHODS: dict[str, Retraining] = _checks.Named(
+    "method", {"ltr": LTR, "lr-rewinding": LR_REWINDING, "finetuning": FINETUNING, "scratch": SCRATCH}
+)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from sparsedd import _checks
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._problem import Problem
@@ -63,4 +64,5 @@ def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str |
     >>> [ticket.remaining == other.remaining for ticket, other in zip(tickets, others)]
     [True, True, True]
     """
+    _checks.kind("experiment", experiment, Experiment, "an Experiment")
     return run(experiment.reinitialized(), out, device=device)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from sparsedd import _checks
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._run import run
@@ -53,8 +54,10 @@ def run_all(
     >>> [len(levels) for levels in results.values()]
     [3, 3]
     """
+    experiments = _checks.every("experiments", experiments, Experiment, "Experiments")
     if executor is None:
         return {experiment: list(run(experiment, out, device=device)) for experiment in experiments}
+    _checks.executor("executor", executor)
     futures = [executor.submit(work, [experiment], out, device=device) for experiment in experiments]
     return {experiment: levels for future in futures for experiment, levels in future.result().items()}
 
@@ -67,7 +70,7 @@ def work(
     It works on one thread, so that the bits of a result don't depend on how many processes there are, and on Linux it ends
     with the process that started it.
     """
-    return pinned(_side_by_side, experiments, out, device)
+    return pinned(_side_by_side, _checks.every("experiments", experiments, Experiment, "Experiments"), out, device)
 
 
 def pinned(function: Callable[..., T], *arguments: Any) -> T:

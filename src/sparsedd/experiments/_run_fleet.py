@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from sparsedd import _checks
 from sparsedd._mask import Mask
 from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores
 from sparsedd.experiments._experiment import Experiment
@@ -199,12 +200,10 @@ def _in_order(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]
 
 def _alike(experiments: Iterable[Experiment]) -> list[Experiment]:
     """The experiments, each once, that can be one fleet."""
-    members = list(dict.fromkeys(experiments))
+    members = list(dict.fromkeys(_checks.every("experiments", experiments, Experiment, "Experiments")))
     if not members:
         raise ValueError("a fleet needs at least one experiment, got none.")
     for e in members:
-        if not isinstance(e, Experiment):
-            raise TypeError(f"experiments must be Experiments, got {e!r}.")
         if e.compiled:
             raise ValueError(f"a fleet is not compiled, got {e!r} with compiled=True: run it alone.")
         for name in (f.name for f in fields(e) if f.name not in OWN):

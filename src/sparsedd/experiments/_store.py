@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from torch import Tensor
 
-from sparsedd import _files
+from sparsedd import _checks, _files
 from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
@@ -41,10 +41,8 @@ class Store:
     """
 
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
-        if not isinstance(experiment, Experiment):
-            raise TypeError(f"experiment must be an Experiment, got {experiment!r}.")
-        self.experiment = experiment
-        self.path = Path(out) / experiment.folder
+        self.experiment = _checks.kind("experiment", experiment, Experiment, "an Experiment")
+        self.path = _checks.folder("out", out) / experiment.folder
         self._config = _config(experiment)
         path = self.path / "config.json"
         if path.exists() and path.read_bytes() != self._config.encode():
@@ -85,7 +83,7 @@ class Store:
 
     def _checked(self, number: int, lines: list[str]) -> tuple[Level, dict[str, str]]:
         """The record of a level and the digests of its files, which are what was written."""
-        if not 0 <= number < len(lines):
+        if _checks.whole("level", number) >= len(lines):
             path = self.path / "levels.jsonl"
             raise ValueError(f"{path} has {len(lines)} levels, and no level {number}: run the experiment further.")
         return self._record(number, lines[number])
@@ -116,6 +114,10 @@ class Store:
 
     def add(self, level: Level, weights: dict[str, Tensor], mask: Mask, momentum: dict[str, Tensor] | None = None) -> None:
         """Keep a level that has finished. Only the last act, the new line, makes it count."""
+        before = self._lines()
+        if level.level != len(before):
+            has = f"{self.path / 'levels.jsonl'} has {len(before)} levels"
+            raise RuntimeError(f"{has}, so the next is not level {level.level}: run the experiment.")
         files = {self.weights_path(level.level): _files.seal("weights", _clean(weights), None)}
         files[self.mask_path(level.level)] = mask._bytes()
         if momentum is not None:
@@ -126,23 +128,21 @@ class Store:
         if level.level == 0 and self.start_path.exists():
             digests[self.start_path.name] = hashlib.sha256(self.start_path.read_bytes()).hexdigest()
         record = {"level": level.to_json(), "files": digests}
-        path, before = self.path / "levels.jsonl", self._lines()
-        if level.level != len(before):
-            raise RuntimeError(f"{path} has {len(before)} levels, so the next is not level {level.level}.")
+        path = self.path / "levels.jsonl"
         lines = [*before, _line(record)]
         _files.write(path, "".join(f"{line}\n" for line in lines).encode())
 
     def weights_path(self, level: int) -> Path:
         """Where the weights at the end of a level are."""
-        return self.path / f"{level:02d}.weights.safetensors"
+        return self.path / f"{_checks.whole('level', level):02d}.weights.safetensors"
 
     def mask_path(self, level: int) -> Path:
         """Where the mask of a level is."""
-        return self.path / f"{level:02d}.mask.safetensors"
+        return self.path / f"{_checks.whole('level', level):02d}.mask.safetensors"
 
     def momentum_path(self, level: int) -> Path:
         """Where the optimizer's momentum at the end of a level is, if it has any."""
-        return self.path / f"{level:02d}.momentum.safetensors"
+        return self.path / f"{_checks.whole('level', level):02d}.momentum.safetensors"
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """The state dict at the end of a level."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from sparsedd import _files
+from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line
@@ -64,18 +64,21 @@ class Tables:
 
     def add_levels(self, experiment: Experiment, levels: Iterable[Level]) -> None:
         """A row for each level."""
+        _checks.kind("experiment", experiment, Experiment, "an Experiment")
         for level in levels:
             row = _key(experiment) | vars(level) | {"diverged": int(level.diverged)}
             self.levels.append({name: row[name] for name in COLUMNS})
 
     def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
         """A row for each epoch of the curves."""
+        _checks.kind("experiment", experiment, Experiment, "an Experiment")
         head = _key(experiment) | {"level": level, "training": training}
         for k, epoch in enumerate(curves.epoch):
             self.epochs.append(head | {"epoch": epoch} | {name: getattr(curves, name)[k] for name in MEASURES})
 
     def add_line(self, experiment: Experiment, level: int, line: Line) -> None:
         """A row for each point of the line."""
+        _checks.kind("experiment", experiment, Experiment, "an Experiment")
         head = _key(experiment) | {"level": level, "line": line.name}
         for k, alpha in enumerate(line.alpha):
             self.lines.append(head | {"alpha": alpha} | {name: getattr(line, name)[k] for name in MEASURES})
@@ -96,7 +99,7 @@ class Tables:
 
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind."""
-        written = []
+        out, written = _checks.path("out", out), []
         for name, columns in TABLES.items():
             rows, path = getattr(self, name), Path(out) / f"{name}.csv"
             if rows or name == "levels":
@@ -117,7 +120,7 @@ class Tables:
         ValueError
             When a column is missing or a number is none; the message names the file.
         """
-        if not (Path(out) / "levels.csv").exists():
+        if not (_checks.path("out", out) / "levels.csv").exists():
             raise FileNotFoundError(f"there is no levels.csv in {out}: pass a folder with the tables of a figure.")
         return cls(**{name: read_rows(Path(out) / f"{name}.csv") for name in TABLES})
 
@@ -128,7 +131,7 @@ TABLES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS
 def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iterable[Level]]) -> None:
     """Write ``levels.csv``: a row for each experiment (one seed) and level. A measure that is undefined stays empty."""
     tables = Tables()
-    for experiment, levels in results.items():
+    for experiment, levels in _checks.kind("results", results, Mapping, "a mapping of experiments to levels").items():
         tables.add_levels(experiment, levels)
     write_rows(path, COLUMNS, tables.levels)
 
