@@ -38,7 +38,8 @@ def labels(kind: str, seed: int = SEED, n: int = 1000) -> Tensor:
 
 def order(seed: int = SEED, epoch: int = 0, n: int = 1000) -> Tensor:
     """Which samples come when."""
-    batches = data.Batches(data.blobs(shape=(1, 1, 1), train=n), torch.arange(n), size=64, seed=seed)
+    source = replace(data.blobs(shape=(1, 1, 1), train=n), num_classes=n)  # each sample is a class of its own
+    batches = data.Batches(source, torch.arange(n), size=64, seed=seed)
     return torch.cat([labels for _, labels in batches.epoch(epoch)])
 
 

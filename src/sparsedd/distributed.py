@@ -55,7 +55,8 @@ def agree(mask: Mask, timeout: float = 30.0) -> None:
         missing = []
         with suppress(RuntimeError):
             missing = [f"rank {other}" for other, key in enumerate(keys) if not store.check([key])]
-            store.set(keys[rank], _LEFT)
+            if keys:
+                store.set(keys[rank], _LEFT)
         who = ", ".join(missing) or "the rank that holds the store"
         raise RuntimeError(f"not every rank called agree within {timeout:g} s: there is no word from {who}.") from error
     with suppress(RuntimeError):
