@@ -301,6 +301,16 @@ def what_is_made_of_a_level(out: Path) -> None:
     experiments.write_levels(out / "levels.csv", {SMOKE: levels})
 
 
+@of("experiments.verify", "experiments.repair", "experiments.Finding")
+def what_is_damaged(out: Path) -> None:
+    list(experiments.run(SMOKE, out))
+    Store(out, SMOKE).mask_path(1).unlink()
+    (finding,) = experiments.verify(out)
+    assert isinstance(finding, experiments.Finding)
+    assert "is missing" in str(finding)
+    assert all(finding.ok for finding in experiments.repair(out))
+
+
 @of("experiments.Figure", "experiments.Panel", "experiments.Claim", "experiments.reproduce")
 def a_figure(out: Path) -> None:
     figure = experiments.FIGURES["7"].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke")
