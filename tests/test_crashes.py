@@ -159,29 +159,27 @@ def test_killed_before_any_operation(tmp_path, story, every):
     said("killed at an operation", story, len(counts))
 
 
-@pytest.mark.parametrize(("story", "tries"), [(sweep, 8), pytest.param(everything, None, marks=LONG)])
-def test_killed_again_while_it_resumes(tmp_path, story, tries):
-    states = {}
-    counts = range(1, len(undisturbed(story)[1]) + 1)
-    for count in counts if tries is None else random.Random(0).sample(counts, tries):
+@pytest.mark.parametrize(
+    ("story", "every", "again"),
+    [(sweep, 13, 19), *(pytest.param(*a, marks=LONG) for a in ((sweep, 1, 5), (everything, 3, 41)))],
+)
+def test_killed_again_while_it_resumes(tmp_path, story, every, again):
+    states, kills = {}, 0
+    for count in range(1, len(undisturbed(story)[1]) + 1, every):
         out = tmp_path / str(count) / "out"
         out.parent.mkdir()
         assert ended(started(partial(dying, story, out, count)))
-        states.setdefault(alike(found(out.parent)), out)
-    tried = 0
-    for state in states.values():
-        again = 1 if tries is None else random.Random(tried).randrange(1, 20)
-        while True:
-            out = tmp_path / "again" / "out"
-            shutil.copytree(state.parent, out.parent)
-            killed = ended(started(partial(dying, story, out, again)))
+        states.setdefault(alike(found(out.parent)), out.parent)
+    for k, state in enumerate(states.values()):
+        count, killed = 1 + k % again, True
+        while killed:
+            out = shutil.copytree(state, tmp_path / "again") / "out"
+            killed = ended(started(partial(dying, story, out, count)))
             resumed(story, out)
             shutil.rmtree(out.parent)
-            again, tried = again + 1, tried + killed
-            if not killed or tries is not None:
-                break
-    assert tried
-    said(f"killed again while resuming, from {len(states)} states", story, tried)
+            count, kills = count + again, kills + killed
+    assert kills
+    said(f"killed again while resuming, from {len(states)} states", story, kills)
 
 
 @pytest.mark.parametrize("tries", [6, pytest.param(100, marks=LONG)])
@@ -206,9 +204,7 @@ def test_one_of_four_processes_is_killed(tmp_path, story, every):
     counts, kills = range(1, len(undisturbed(story)[1]) + 1, every), 0
     for count in counts:
         out = tmp_path / str(count) / "out"
-        others = [started(partial(story, out)) for _ in range(2)]
-        victim = started(partial(dying, story, out, count))
-        others.append(started(partial(story, out)))
+        victim, *others = [started(partial(dying, story, out, count)), *(started(partial(story, out)) for _ in range(3))]
         kills += ended(victim)
         assert [ended(child) for child in others] == [False] * 3
         resumed(story, out)
@@ -379,6 +375,13 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path):
     ]
 
 
+def test_what_one_process_left_beside_what_another_one_finished_goes(tmp_path):
+    everything(tmp_path / "out")
+    for path in (*(tmp_path / "out").glob("*.csv"), *tmp_path.rglob("*.redense-*")):
+        path.with_name(f".{path.name}.0123abcd{_files.TEMPORARY}").touch()
+    resumed(everything, tmp_path / "out")
+
+
 def test_two_that_write_one_file_at_once_both_succeed(tmp_path):
     """Each may take the other's beginning for what a killed process has left."""
     path, interfered = tmp_path / "file", []
@@ -415,7 +418,7 @@ def test_no_operation_happens_that_is_not_met(tmp_path, story):
     command = [*command, sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment)
-    lines = [line.split(maxsplit=1)[1] for line in log.read_text(errors="replace").splitlines() if str(out) in line]
+    lines = [line.split(maxsplit=1)[1] for line in log.read_text(errors="replace").splitlines() if str(tmp_path) in line]
     kernel = Counter(line.partition("(")[0] for line in lines if not line.startswith("openat") or "O_CREAT" in line)
     names = {"open": "openat", "replace": "rename"}
     seen = Counter(names.get(name, name) for name in undisturbed(story)[1] if name != "write")
