@@ -142,7 +142,7 @@ def device(name: str, value: object) -> torch.device:
         if not torch.cuda.is_available():
             raise RuntimeError(f"{name} must be one that torch finds, got '{value}' on a machine without CUDA: use 'cpu'.")
         if (found.index or 0) >= (count := torch.cuda.device_count()):
-            raise RuntimeError(f"{name} must be one of {count} GPUs, from 0 on, got '{value}': use 'cuda' or 'cpu'.")
+            raise RuntimeError(f"{name} must be one of {count} CUDA devices, from 0 on, got '{value}': use 'cuda' or 'cpu'.")
         return found
     try:
         torch.empty(0, device=found)

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        _check(options)
         status: int | None = options.command(options)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
@@ -48,6 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sparsedd: {error}", file=sys.stderr)
         return 1
     return status or 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Find out what can't be used before the work, not in the middle of it."""
+    for name in ("out", "runs"):
+        if (place := getattr(options, name, None)) is not None:
+            _checks.folder(name, place)
+    if (device := getattr(options, "device", None)) is not None:
+        _checks.device("device", device)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
     )
-    figure.add_argument("--runs", type=_folder, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
+    figure.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     _add_run_options(figure, seeds=None, out=None)
 
     report = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
@@ -97,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_verify)
     check.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
     check.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")
-    check.add_argument("--device", type=_device, default="cpu", help="where it was trained (default: cpu)")
+    check.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
 
     arrange = commands.add_parser("data", help="arrange the official archive of a data set as it is read here")
     arrange.set_defaults(command=_data)
@@ -112,7 +122,7 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     where = "figures/N, which share figures/runs" if figure else out
     parser.add_argument(
         "--out",
-        type=_folder,
+        type=Path,
         default=out,
         required=not (out or figure),
         help=f"folder for table and picture (default: {where})",
@@ -123,7 +133,7 @@ def _add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pa
     parser.add_argument(
         "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU or a fleet"
     )
-    parser.add_argument("--device", type=_device, default=None if figure else "cpu", help="default: cpu")
+    parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
     parser.add_argument(
         "--fleet", action="store_true", default=None if figure else False, help="train nets of one shape as one: for a GPU"
     )
@@ -278,22 +288,6 @@ def _whole(least: int) -> Callable[[str], int]:
         return value
 
     return integer
-
-
-def _folder(text: str) -> Path:
-    """An argument that is a folder, or can be made one."""
-    try:
-        return _checks.folder("it", text)
-    except NotADirectoryError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _device(text: str) -> str:
-    """An argument that is a device which is there."""
-    try:
-        return str(_checks.device("device", text))
-    except (ValueError, RuntimeError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _noise(text: str) -> tuple[str, float]:
