@@ -136,9 +136,3 @@ def named(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         why = str(error).removesuffix(".") if isinstance(error, ValueError) else repr(error)
         raise ValueError(f"{path} is not {what} as sparsedd writes it: {why}.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
