@@ -740,7 +740,7 @@ MODULES: list[Wrong] = [
         "must be bool, .*torch.float32",
     ),
     ("sparse.SparseLinear: shape", lambda w: SparseLinear(w.line, TRUE), ValueError, r"shape \(3, 4\), got torch.bool, \(2,\)"),
-    ("sparse.SparseLinear.forward: width", lambda w: w.sparse(w.x), ValueError, r"4 inputs got .*shape \(4, 1, 6, 6\)"),
+    ("sparse.SparseLinear.forward: width", lambda w: w.sparse(w.x), ValueError, r"4 inputs got 6: .*shape \(4, 1, 6, 6\)"),
     ("sparse.SparseLinear.forward: a list", lambda w: w.sparse([1.0] * 4), TypeError, "inputs must be a tensor, got"),
     # ---------------------------------------------------------------- sparsedd.fleet
     ("fleet.Fleet: one model", lambda w: Fleet(w.model), TypeError, r"list of models, got Sequential: write Fleet\(\[model"),

@@ -84,7 +84,8 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
-            raise ValueError(f"a layer of {self.shape[1]} inputs got others: its inputs have shape {tuple(x.shape)}.")
+            width = x.shape[-1] if x.dim() else 1
+            raise ValueError(f"a layer of {self.shape[1]} inputs got {width}: its inputs have shape {tuple(x.shape)}.")
         with torch.autocast(x.device.type, enabled=False):
             flat = x.reshape(-1, self.shape[1]).to(self.values.dtype)
             y: Tensor = _Linear.apply(flat, self.values, self.bias, self)
