@@ -512,7 +512,7 @@ def test_levels_csv_is_tidy(tmp_path):
     rows = list(csv.DictReader((tmp_path / "levels.csv").read_text().splitlines()))
     assert list(rows[0]) == (
         "experiment,scale,seed,level,sparsity,remaining,train_accuracy,test_accuracy,best_test_accuracy,"
-        "clean_accuracy,flipped_accuracy,learning_distance,train_loss,test_loss,seconds"
+        "clean_accuracy,flipped_accuracy,learning_distance,train_loss,test_loss,seconds,diverged"
     ).split(",")
     assert [(r["experiment"], r["scale"], r["seed"], r["level"]) for r in rows] == [
         ("blobs-lenet_300_100-symmetric40-magnitude-ltr", "smoke", "0", str(k)) for k in range(4)

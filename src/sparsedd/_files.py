@@ -38,7 +38,9 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
             return write(path, data)
         _sync(path.parent)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary name
     finally:
         _remove(temporary)
 
@@ -72,7 +74,7 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise OSError(error.errno, error.strerror, str(folder)) from error
+            raise
     finally:
         os.close(handle)
 
