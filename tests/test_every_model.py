@@ -212,9 +212,10 @@ def test_the_distance_is_that_of_the_weights(change, name):
         assert metrics.learning_distance(start["layer"], layer) == pytest.approx(true, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["weight", "bias_k"])
+@pytest.mark.parametrize("name", ["1.weight", "bias_k"])
 def test_the_distance_counts_neither_norm_layers_nor_biases(name):
-    start = nn.LayerNorm((3, 3)) if name == "weight" else nn.MultiheadAttention(4, 2, add_bias_kv=True)
+    norm = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm((3, 3)))
+    start = norm if name == "1.weight" else nn.MultiheadAttention(4, 2, add_bias_kv=True)
     end = copy.deepcopy(start)
     end.get_parameter(name).data += 1.0
     assert metrics.learning_distance(start, end) == 0.0
