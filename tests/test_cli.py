@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -68,7 +69,8 @@ def test_an_error_in_a_worker_is_one_line_and_exit_1(tmp_path, capfd, device, me
 
 def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "sparsedd.cli", "demo", "--out", str(tmp_path), "--seeds", "2"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs ignore it
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     assert "35 levels" in running.stdout.readline()
     assert running.stdout.readline().startswith("level  0")
     running.send_signal(signal.SIGINT)
