@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: two processes must keep out of each other's way by themselves
     fcntl = None  # type: ignore[assignment]
 
-Record = TypeVar("Record")
+Value = TypeVar("Value")
 State = TypeVar("State", bound=Mapping[str, Tensor])
 
 
@@ -176,7 +176,7 @@ class Store:
         """Keep what was made of a level: tensors, and JSON that says what."""
         _files.write(path, _files.seal(kind, _clean(tensors), content))
 
-    def kept(self, path: Path, kind: str, made_of: object, read: Callable[[Any], Record]) -> Record | None:
+    def kept(self, path: Path, kind: str, made_of: object, read: Callable[[Any], Value]) -> Value | None:
         """What ``read`` makes of the content of what was kept, if it was made of this; else None."""
         if path.exists():
             _files.clear(path)
