@@ -15,8 +15,9 @@ test: .venv/test  ## everything that must hold before a change is merged
 	$(BIN)/pytest
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
-test-long: .venv/test  ## what takes minutes
+test-long: .venv/test  ## what takes hours: every fault, and five thousand examples of each property
 	$(BIN)/pytest -m long
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=long
 
 test-oldest: .venv-oldest/test  ## the core, and every draw, with the oldest dependencies that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest -W default $(CORE)

@@ -155,4 +155,6 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(settings.default, max_examples=20, stateful_step_count=25)
+TestLife.settings = settings(
+    settings.default, max_examples=max(20, settings.default.max_examples // 10), stateful_step_count=25
+)
