@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 from disk import PowerCut, alike, found, laid, met
+from matplotlib import pyplot
 
 from sparsedd import Mask, _files, noise
 from sparsedd.experiments import (
@@ -302,6 +303,17 @@ def test_a_write_fails(tmp_path, story, every, fault):
         assert found(folder) == (whole if disk.removing else disk.before), "nothing has changed"
         resumed(story, folder / "out")
     said(fault, story, len(counts))
+
+
+def test_a_picture_that_cannot_be_written_is_closed(tmp_path):
+    def meet(operation, path, *more):
+        if operation == "open" and ".figure.svg." in path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    before = pyplot.get_fignums()
+    with met(tmp_path, meet), pytest.raises(OSError, match=r"No space left on device: '.*figure\.svg'"):
+        figure(tmp_path / "out")
+    assert pyplot.get_fignums() == before
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])

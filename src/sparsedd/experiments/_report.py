@@ -48,8 +48,10 @@ def write(out: Path, results: Results, family: str | None = None) -> None:
         ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
         ax.set_title(sweep.name, pad=18, fontsize=10)
         picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
-        save(ax.get_figure(), picture, dpi=150)
-        pyplot.close(ax.get_figure())  # type: ignore[arg-type]
+        try:
+            save(ax.get_figure(), picture, dpi=150)
+        finally:
+            pyplot.close(ax.get_figure())  # type: ignore[arg-type]
         print(summary(sweep))
         print(picture)
     print(out / "levels.csv")

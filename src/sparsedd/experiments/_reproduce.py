@@ -84,13 +84,15 @@ def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True)
     from matplotlib import pyplot, rc_context
 
     claims, picture = figure.read(tables), figure.draw(tables)
-    if write:
-        tables.write(out)
-    save(picture, Path(out) / "figure.png", dpi=120)
-    with rc_context({"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}):  # the same bytes each time, and text as text
-        save(picture, Path(out) / "figure.svg", metadata={"Date": None})
-    _files.write(Path(out) / "claims.md", (told(figure, claims, tables) + "\n").encode())
-    pyplot.close(picture)
+    try:
+        if write:
+            tables.write(out)
+        save(picture, Path(out) / "figure.png", dpi=120)
+        with rc_context({"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}):  # the same bytes each time, and text as text
+            save(picture, Path(out) / "figure.svg", metadata={"Date": None})
+        _files.write(Path(out) / "claims.md", (told(figure, claims, tables) + "\n").encode())
+    finally:
+        pyplot.close(picture)
     return claims
 
 
