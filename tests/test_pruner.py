@@ -3,6 +3,7 @@ import dataclasses
 import math
 import pickle
 import re
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -458,3 +459,12 @@ def test_forgetting_the_mask_of_a_sparse_model_is_an_error(call):
 def test_a_model_without_weights_is_one_sentence():
     with pytest.raises(RuntimeError, match="'weight' is on the meta device and has no weights"):
         Pruner().prune(nn.Linear(10, 10, device="meta"))
+
+
+@pytest.mark.parametrize(("zeros", "size", "sparse"), [(1, 20, False), (2, 40, True), (2, 41, False), (2, 39, True)])
+def test_visibly_sparse_is_from_five_percent_on_and_more_than_one_weight(zeros, size, sparse):
+    model = nn.Linear(size, 1)
+    torch.nn.init.constant_(model.weight, 1.0)
+    model.weight.data[0, :zeros] = 0.0
+    with pytest.raises(RuntimeError, match=f"but {zeros} of {size} weights are zero") if sparse else nullcontext():
+        Pruner().prune(model)
