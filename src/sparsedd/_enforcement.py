@@ -11,7 +11,7 @@ from weakref import WeakMethod, finalize
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sparsedd._optimizers import ELEMENTWISE, forget_directions, refresh_state
@@ -147,9 +147,9 @@ class Enforcement:
     def _begin(self) -> None:
         """Start with a mask that holds now."""
         self._find()
-        pruned = self._pruned()
         for optimizer in self._optimizers:
-            forget_directions(optimizer, pruned)
+            if isinstance(optimizer, LBFGS):
+                forget_directions(optimizer, self._pruned())
 
     def _find(self) -> None:
         """Look up where the weights are."""
@@ -193,7 +193,10 @@ class Enforcement:
         return masked
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if [where for *where, _ in self._look()] != [where for *where, _ in self._seen]:
+        now = self._look()
+        if [where for *where, _ in now] == [where for *where, _ in self._seen]:
+            self._seen = now  # masking through .data is no write that counts
+        else:
             self._find()
             for stranger in _strangers(self._model, [optimizer]):
                 warn(
@@ -203,7 +206,6 @@ class Enforcement:
                 )
         for words, ones in self._places.values():
             words.bitwise_and_(ones)  # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too
-        self._seen = self._look()
         self._stepping = False
 
     def _after_any_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

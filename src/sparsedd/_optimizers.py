@@ -42,10 +42,8 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor]) -> None:
 
 
 @torch.no_grad()
-def forget_directions(optimizer: Optimizer, pruned: Mapping[int, Tensor]) -> None:
+def forget_directions(optimizer: LBFGS, pruned: Mapping[int, Tensor]) -> None:
     """Clear the history of an LBFGS that went elsewhere than the mask allows: it would move pruned weights inside a step."""
-    if not isinstance(optimizer, LBFGS):
-        return
     parts = []
     for p in optimizer.param_groups[0]["params"]:
         gone = pruned.get(id(p), torch.zeros_like(p, dtype=torch.bool))

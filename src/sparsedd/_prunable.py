@@ -88,10 +88,10 @@ def prunable(
         if not matches:
             raise ValueError(f"exclude: {pattern!r} matches no prunable parameter. They are {listed(candidates)}.")
         left_out |= matches
-    for name in away.keys() - left_out:
+    for name in [name for name in away if name not in left_out]:
         warn(
             f"{name!r} is computed, by a parametrization, from {listed(away[name])}, and is left out: to prune it, remove that "
-            f"first (torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove); else exclude it.",
+            "first (torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove); else exclude it.",
             stacklevel=2,
         )
     names = tuple(name for name in candidates if name not in left_out)

@@ -59,9 +59,7 @@ def gradient(name: str, parameter: nn.Parameter) -> Tensor:
         )
     grad = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
     change = _wide(parameter.detach()) * _wide(grad).conj()
-    return (
-        change.real.abs() if change.is_complex() else change.abs()
-    )  # a complex weight's part of the loss is Re(w · conj(∂L/∂w))
+    return change.real.abs() if change.is_complex() else change.abs()
 
 
 def random(seed: int) -> Score:
