@@ -45,4 +45,4 @@ docs: .venv/test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest demo docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo docs/_build docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis

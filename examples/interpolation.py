@@ -1,4 +1,8 @@
-"""The straight line from a sparse net to its re-dense net: is there a barrier on it?"""
+"""Is there a barrier?
+===================
+
+The straight line from a sparse net to its re-dense net: does the loss rise on it?
+"""
 
 import argparse
 from pathlib import Path
@@ -9,7 +13,7 @@ from sparsedd import plotting
 from sparsedd.experiments import FIGURES, interpolation
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="40", choices=("7", "40", "41", "42"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/interpolation"))

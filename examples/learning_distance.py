@@ -1,4 +1,8 @@
-"""Learning distance and test accuracy: is the net that went farther the one that generalises worse?"""
+"""Learning distance
+=================
+
+Is the net that went farther from its initial weights the one that generalises worse?
+"""
 
 import argparse
 from pathlib import Path
@@ -10,7 +14,7 @@ from sparsedd import plotting
 from sparsedd.experiments import FIGURES, run
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="9", choices=("9", "12", "44", "45", "46", "47", "48", "49"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/learning_distance"))

@@ -1,4 +1,8 @@
-"""Lottery tickets against the same masks with new initial weights."""
+"""Lottery tickets
+===============
+
+Lottery tickets against the same masks with new initial weights.
+"""
 
 import argparse
 from pathlib import Path
@@ -9,7 +13,7 @@ from sparsedd import plotting
 from sparsedd.experiments import FIGURES, reinit, run
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="10", choices=("10", "33", "34"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/lottery_tickets"))

@@ -1,4 +1,8 @@
-"""What the paper argues about and never plots: how well a net knows its right and its wrong labels, level by level."""
+"""Memorisation
+============
+
+What the paper argues about and never plots: how well a net knows its right and its wrong labels, level by level.
+"""
 
 import argparse
 from pathlib import Path
@@ -10,7 +14,7 @@ from sparsedd.experiments import FIGURES, run
 
 matplotlib.use("agg")
 NUMBERS = ("1", "4", "21", "22", "28", "29", "44", "46", "48")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="44", choices=NUMBERS)
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/memorisation"))

@@ -1,4 +1,8 @@
-"""Iterative and one-shot pruning, side by side: the authors pruned ResNet-101 in one shot, the paper says iteratively."""
+"""One shot
+========
+
+Iterative and one-shot pruning: the authors pruned ResNet-101 in one shot, the paper says iteratively.
+"""
 
 import argparse
 from dataclasses import replace
@@ -10,7 +14,7 @@ from sparsedd import plotting
 from sparsedd.experiments import FIGURES, run
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="5", choices=("5", "12", "30"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/one_shot"))

@@ -1,4 +1,8 @@
-"""Re-dense training: give a sparse net its pruned weights back, and see whether it stays where it is."""
+"""Re-dense training
+=================
+
+Give a sparse net its pruned weights back, and see whether it stays where it is.
+"""
 
 import argparse
 from pathlib import Path
@@ -9,7 +13,7 @@ from sparsedd import phases, plotting
 from sparsedd.experiments import FIGURES, redense, run
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="37", choices=("6", "37", "38", "39"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/redense"))

@@ -1,4 +1,8 @@
-"""Four retraining methods as values: what a level starts from, and what becomes of it."""
+"""Retraining methods
+==================
+
+Four methods as values: what a level starts from, and what becomes of it.
+"""
 
 import argparse
 from dataclasses import replace
@@ -10,7 +14,7 @@ from sparsedd import plotting
 from sparsedd.experiments import FIGURES, METHODS, run
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="15", choices=("3", "15", "19", "26"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/retraining_methods"))

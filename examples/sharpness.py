@@ -1,4 +1,8 @@
-"""Sharpness: training loss along filter-normalised directions through re-dense nets."""
+"""Sharpness
+=========
+
+Training loss along filter-normalised directions through re-dense nets.
+"""
 
 import argparse
 from pathlib import Path
@@ -9,7 +13,7 @@ from sparsedd import landscape, plotting
 from sparsedd.experiments import FIGURES, directions, redense
 
 matplotlib.use("agg")
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="8", choices=("8", "43"))
 parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/sharpness"))
