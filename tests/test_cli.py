@@ -68,7 +68,7 @@ def test_an_error_in_a_worker_is_one_line_and_exit_1(tmp_path, capfd, device, me
 
 
 def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "sparsedd.cli", "demo", "--out", str(tmp_path), "--seeds", "2"]
+    command = [sys.executable, "-m", "sparsedd", "demo", "--out", str(tmp_path), "--seeds", "2"]
     heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs ignore it
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
     assert "35 levels" in running.stdout.readline()

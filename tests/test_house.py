@@ -15,7 +15,7 @@ CORE = [
     *("_noisy_labels", "_random", "_files", "_checks", "_restored", "_perceptron", "scores", "noise", "metrics", "phases"),
     *("sparse", "fleet", "distributed", "landscape"),
 ]
-ABOVE = {"models", "data", "experiments", "plotting", "cli"}
+ABOVE = {"models", "data", "experiments", "plotting", "cli", "__main__"}
 MODULES = {".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path for path in SRC.rglob("*.py")}
 
 
@@ -41,20 +41,22 @@ def test_every_module_is_known():
     assert {name.split(".")[0] for name in MODULES} - set(CORE) <= ABOVE
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in CORE])
 def test_the_core_imports_nothing_above_it(name):
     assert not ours(MODULES[name]) & ABOVE
     outside = {imported.split(".")[0] for imported in imports(MODULES[name])} - set(sys.stdlib_module_names)
     assert outside <= {"sparsedd", "torch", "numpy", "typing_extensions", "safetensors"}
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in ("cli", "__main__")])
 def test_nothing_imports_the_command_line(name):
     assert "cli" not in ours(MODULES[name])
 
 
 def test_phases_and_plotting_take_plain_numbers():
-    assert ours(MODULES["phases"]) <= {"_random", "_checks"}
+    for name in MODULES:
+        if name.split(".")[0] == "phases":
+            assert ours(MODULES[name]) <= {"_random", "_checks", "phases"}
     assert ours(MODULES["plotting"]) <= {"_random", "_checks", "phases"}
 
 

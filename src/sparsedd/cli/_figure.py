@@ -1,0 +1,90 @@
+"""The command ``sparsedd figure``."""
+
+import argparse
+from pathlib import Path
+
+from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
+from sparsedd.experiments._pool import watched, workers
+from sparsedd.experiments._reproduce import finish, told
+from sparsedd.experiments._scales import SCALES
+
+# The options that are about computing a figure, with their defaults.
+COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu", "fleet": False}
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("figure", help="a figure of the paper, and what it says of the paper's claims")
+    parser.set_defaults(command=command)
+    parser.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
+    parser.add_argument("--scale", choices=SCALES, help="default: small")
+    parser.add_argument("--on", choices=sorted(PRESETS), help="show it with the data and the net of another row")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
+    )
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
+    add_run_options(parser, seeds=None, out=None)
+
+
+def command(options: argparse.Namespace) -> None:
+    """Compute and draw a figure, draw it of tables that are there, or list all figures."""
+    if options.number == "list":
+        for figure in FIGURES.values():
+            print(f"{figure.number:2d}  {figure.caption}")
+        return
+    drawable()
+    figure = FIGURES[options.number]
+    if options.on:
+        figure = figure.on(PRESETS[options.on])
+    if options.source:
+        _draw_again(figure, options)
+        return
+    for name, default in COMPUTING.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    figure, out = figure.scaled(options.scale), options.out or Path("figures") / options.number
+    runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
+    _compute(figure, runs, options)
+    _draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed))
+
+
+def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
+    """Run what the figure needs, saying how far it is."""
+    sweeps = figure.members(options.seeds, options.seed)
+    total, said = sum(experiment.levels for experiment in sweeps), 0
+    with workers(processes(options)) as pool:
+        for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
+            for done in watched(pool, tasks):
+                levels = sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
+                if levels > said or (levels == total and done == len(tasks)):
+                    print(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage", flush=True)
+                    said = levels
+
+
+def _draw_again(figure: Figure, options: argparse.Namespace) -> None:
+    """Draw the figure of tables that are there."""
+    given = [name for name in COMPUTING if getattr(options, name) is not None]
+    if given:
+        raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in given)}.")
+    sources = _sources(options.source, figure)
+    if options.out and len(sources) > 1:
+        raise ValueError(
+            f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
+        )
+    for folder, tables in sources.items():
+        _draw(figure, options.out or folder, tables, write=options.out not in (None, folder))
+
+
+def _sources(folder: Path, figure: Figure) -> dict[Path, Tables]:
+    """The folder, if it has tables, or those in it that are named after the figure, and have its experiments."""
+    if (folder / "levels.csv").exists():
+        return {folder: Tables.read(folder)}
+    named = {path.parent: Tables.read(path.parent) for path in sorted(folder.rglob(f"{figure.number}/levels.csv"))}
+    return {path: tables for path, tables in named.items() if figure.is_of(tables)} or named or {folder: Tables.read(folder)}
+
+
+def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:
+    figure = figure.scaled(tables.scale)
+    print(told(figure, finish(figure, out, tables, write=write), tables))
+    print(out / "figure.png")

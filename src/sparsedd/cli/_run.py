@@ -1,0 +1,88 @@
+"""The command ``sparsedd run``, which ``sparsedd demo`` is a case of."""
+
+import argparse
+import time
+from dataclasses import replace
+from functools import partial
+
+from sparsedd import experiments, noise
+from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
+from sparsedd.experiments._panel import flips
+from sparsedd.experiments._pool import watched, workers
+from sparsedd.experiments._report import family_of, found_in, sweep_of, write
+from sparsedd.experiments._run_fleet import work_fleet
+from sparsedd.experiments._scales import SCALES
+from sparsedd.experiments._sentences import last_level
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("run", help="a row of the paper's table of experiments, as it is or changed")
+    parser.set_defaults(command=command)
+    parser.add_argument("preset", choices=sorted(PRESETS), help="which")
+    parser.add_argument("--scale", choices=SCALES, default="small", help="default: small")
+    parser.add_argument("--noise", type=_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
+    parser.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
+    parser.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
+    parser.add_argument("--retraining", choices=tuple(METHODS), help="what a level starts from")
+    parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="of products (default: float32)")
+    parser.add_argument("--one-shot", action="store_true", help="prune the dense net to each level at once")
+    parser.add_argument("--reinit", action="store_true", help="the same masks with new initial weights")
+    add_run_options(parser, seeds=1, out=None)
+
+
+def command(options: argparse.Namespace) -> None:
+    """Run a preset with its changes, a line for each level that all seeds have finished."""
+    drawable()
+    preset = _changed(PRESETS[options.preset], options).scaled(options.scale)
+    wanted = [replace(preset, seed=options.seed + k) for k in range(options.seeds)]
+    runs = options.out / "runs"
+    began = time.perf_counter()
+    print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
+    count, done = min(len(wanted), processes(options)), 0
+    task = work_fleet if options.fleet else experiments.work
+    tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
+    with workers(count) as pool:
+        for _ in watched(pool, tasks):
+            levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
+            complete = min(map(len, levels.values()))
+            for level in range(done + 1, complete + 1):
+                experiments.write_levels(options.out / "levels.csv", found_in(options.out))
+                print(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})), flush=True)
+            done = complete
+    write(options.out, found_in(options.out), family=family_of(preset))
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
+    """A preset with what the options change of it."""
+    if options.noise is not None:
+        kind, rate = options.noise
+        preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
+    changed = {name: getattr(options, name) for name in ("score", "scope") if getattr(options, name)}
+    preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot)
+    if options.precision:
+        preset = replace(preset, precision=options.precision)
+    if options.retraining:
+        preset = replace(preset, retraining=METHODS[options.retraining])
+    return preset.reinitialized() if options.reinit else preset
+
+
+def _noise_of(kind: str, rate: float, dataset: str) -> noise.Noise | None:
+    if kind == "none":
+        return None
+    if kind in ("symmetric", "pairflip"):
+        return noise.Symmetric(rate) if kind == "symmetric" else noise.Pairflip(rate)
+    return noise.Asymmetric(rate, flips(dataset))
+
+
+def _noise(text: str) -> tuple[str, float]:
+    """An argument such as ``symmetric:0.2``, or ``none``."""
+    kind, _, rate = text.partition(":")
+    if kind not in ("symmetric", "asymmetric", "pairflip", "none") or (kind == "none") != (not rate):
+        raise argparse.ArgumentTypeError(f"must be none, or symmetric, asymmetric or pairflip with a rate, got {text!r}")
+    try:
+        return kind, float(rate or 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"the rate must be a number, got {text!r}") from None

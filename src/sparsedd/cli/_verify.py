@@ -1,0 +1,46 @@
+"""The command ``sparsedd verify``."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from sparsedd import experiments
+from sparsedd.cli._options import Commands
+from sparsedd.experiments._run_all import pinned
+
+EXAMPLES = """examples:
+  sparsedd verify demo            a line for each run in demo/, or for each damaged file, with what to do
+  sparsedd verify demo --repair   compute the damaged levels again; all others stay as they are, byte for byte
+  sparsedd verify mask.safetensors
+
+exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "verify",
+        help="are the files in a folder what was written? A damaged level can be computed again",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    parser.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
+    parser.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")
+    parser.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Say of each run or file whether it is what was written."""
+    if options.repair:
+        findings = pinned(partial(experiments.repair, device=options.device), options.path)
+    else:
+        findings = experiments.verify(options.path)
+    for finding in findings:
+        print(finding)
+    if not findings:
+        print(f"sparsedd: {options.path} holds nothing to verify: pass the --out of an earlier command.", file=sys.stderr)
+        return 2
+    return 0 if all(finding.ok for finding in findings) else 1
