@@ -2,11 +2,12 @@
 
 import ctypes
 import os
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import cache
 from multiprocessing import parent_process
-from threading import Lock
+from multiprocessing.process import BaseProcess
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 import torch
@@ -20,13 +21,16 @@ T = TypeVar("T")
 
 
 def run_all(
-    experiments: Sequence[Experiment],
+    experiments: Iterable[Experiment],
     out: str | os.PathLike[str],
     executor: Executor | None = None,
     *,
     device: str | torch.device = "cpu",
 ) -> dict[Experiment, list[Level]]:
     """Run many experiments into one folder, which many processes and machines may share.
+
+    Each experiment is a task. What the folder holds is not computed again, and a level that another process is at is waited
+    for. So a call may be repeated, or made twice side by side, and the task of a killed worker may be given to another.
 
     Parameters
     ----------
@@ -37,7 +41,6 @@ def run_all(
     executor
         Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, MPI, Slurm. None
         runs one experiment after the other, here.
-
     device
         Where to train.
 
@@ -45,6 +48,13 @@ def run_all(
     -------
     dict
         The levels of each experiment, in the order given.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        When an experiment has failed, and the others have finished. The message names it, and its error is the cause.
+    RuntimeError
+        When the executor has lost a process and can't go on. The same call, with a new executor, can.
 
     Examples
     --------
@@ -54,12 +64,47 @@ def run_all(
     >>> [len(levels) for levels in results.values()]
     [3, 3]
     """
-    experiments = _checks.every("experiments", experiments, Experiment, "Experiments")
+    wanted = list(dict.fromkeys(_checks.every("experiments", experiments, Experiment, "Experiments")))
+    _checks.folder("out", out)
     if executor is None:
-        return {experiment: list(run(experiment, out, device=device)) for experiment in experiments}
-    _checks.executor("executor", executor)
-    futures = [executor.submit(work, [experiment], out, device=device) for experiment in experiments]
-    return {experiment: levels for future in futures for experiment, levels in future.result().items()}
+        _checks.device("device", device)
+    else:
+        _checks.executor("executor", executor)
+    futures: dict[Experiment, Future[dict[Experiment, list[Level]]]] = {}
+    results: dict[Experiment, list[Level]] = {}
+    failed: dict[Experiment, Exception] = {}
+    try:
+        if executor is not None:
+            futures |= {e: executor.submit(work, [e], out, device=device) for e in wanted}
+        for e in wanted:
+            try:
+                results[e] = futures[e].result()[e] if futures else list(run(e, out, device=device))
+            except BrokenExecutor:
+                raise
+            except Exception as error:
+                failed[e] = error
+    except BaseException as error:  # an interrupt, for one
+        for future in futures.values():
+            future.cancel()  # those that have not begun
+        if isinstance(error, BrokenExecutor):
+            raise RuntimeError(
+                f"a process of the executor has died: was it killed, or out of memory? All finished levels are in {out}. "
+                "With a new executor, the same call goes on from there."
+            ) from error
+        raise
+    if failed:
+        raise _failure(failed, len(wanted), out) from next(iter(failed.values()))
+    return results
+
+
+def _failure(failed: Mapping[Experiment, Exception], count: int, out: object) -> Exception:
+    """What is raised when experiments have failed: a wrong value, a wrong type, or else a wrong state, as the first of them."""
+    experiment, error = next(iter(failed.items()))
+    kind = next((kind for kind in (ValueError, TypeError) if isinstance(error, kind)), RuntimeError)
+    return kind(
+        f"{len(failed)} of {count} experiments failed, all others have finished. What was computed is kept in {out}: "
+        f"the same call goes on from there. {experiment.name}, seed {experiment.seed}: {type(error).__name__}: {error}"
+    )
 
 
 def work(
@@ -67,8 +112,8 @@ def work(
 ) -> dict[Experiment, list[Level]]:
     """The task of a worker process: run experiments side by side, a level of each in turn.
 
-    It works on one thread, so that the bits of a result don't depend on how many processes there are, and on Linux it ends
-    with the process that started it.
+    It works on one thread, so that the bits of a result don't depend on how many processes there are. A process that
+    :mod:`multiprocessing` has started ends with the one that started it.
     """
     return pinned(_side_by_side, _checks.every("experiments", experiments, Experiment, "Experiments"), out, device)
 
@@ -94,9 +139,8 @@ class _Pinned:
                 cls.threads = torch.get_num_threads()
             cls.calls += 1
             torch.set_num_threads(1)
-        if parent_process() is not None:  # a process of a pool
-            _keep_memory()
-            _end_with_parent()
+            if (parent := parent_process()) is not None:
+                _settle(parent)
 
     @classmethod
     def end(cls) -> None:
@@ -121,6 +165,22 @@ def _side_by_side(
     return results
 
 
+@cache
+def _settle(parent: BaseProcess) -> None:
+    """Once in a process of a pool."""
+    _keep_memory()
+    Thread(target=_end_with, args=(parent,), name="sparsedd: end with the parent", daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End when the process that started this one has ended, so that no orphan goes on writing.
+
+    PR_SET_PDEATHSIG would not do: it looks at the *thread* that started this process, which may end long before.
+    """
+    parent.join()
+    os._exit(1)
+
+
 def _keep_memory() -> None:
     """Have the C library keep freed memory for the next step: mapping it anew costs a third of a small net's step."""
     try:
@@ -130,11 +190,3 @@ def _keep_memory() -> None:
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
     for option, size in ((trim_threshold, 2**30), (top_pad, 2**26), (mmap_threshold, 2**25)):
         mallopt(option, size)
-
-
-def _end_with_parent() -> None:
-    """On Linux, be killed with the process that started this one, so that no orphan goes on writing."""
-    try:
-        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    except (OSError, AttributeError):
-        return
