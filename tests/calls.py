@@ -24,7 +24,7 @@ from sparsedd.fleet import Fleet, cross_entropy
 from sparsedd.landscape import at, filter_normalized, interpolate, line, random_direction, sharpness
 from sparsedd.metrics import Evaluation, accuracy, evaluate, generalization_gap, learning_distance
 from sparsedd.noise import Asymmetric, Pairflip, Symmetric
-from sparsedd.phases import DoubleDescent, Interval, Landmarks, Phase, Phases, double_descent, phases
+from sparsedd.phases import Advice, DoubleDescent, Interval, Landmarks, Phase, Phases, advise, double_descent, phases
 from sparsedd.scores import accumulate_, gradient, magnitude, random
 from sparsedd.sparse import SparseLinear, compact, expand_
 
@@ -186,6 +186,14 @@ def the_phases(out: Path) -> None:
     descent = double_descent(S, [TEST, TEST[::-1]], seed=1)
     assert isinstance(descent, DoubleDescent)
     assert isinstance(descent.dip_interval, Interval)
+
+
+@of("phases.advise", "phases.Advice")
+def an_advice(out: Path) -> None:
+    advice = advise(S, TRAIN, [TEST, TEST[::-1]], seed=1)
+    assert isinstance(advice, Advice)
+    assert advice.phase in Phase
+    assert str(advice) and repr(advice)
 
 
 @of("sparse.SparseLinear", "sparse.compact", "sparse.expand_")

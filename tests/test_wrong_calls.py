@@ -636,6 +636,26 @@ MODULES: list[Wrong] = [
             ("no resamples", {"test_accuracy": [1, 1], "resamples": 0}, ValueError, "resamples must be at least 1, got 0"),
         )
     ),
+    *(
+        (f"phases.advise: {what}", lambda w, given=given, more=more: phases.advise(*given, **more), error, says)
+        for what, given, more, error, says in (
+            ("percent", ([0, 50], [1, 1], [1, 1]), {}, ValueError, "got 0, 50. It is a share, not a percentage"),
+            (
+                "training data in percent",
+                ([0], [99], [1]),
+                {},
+                ValueError,
+                r"train_accuracy must be in \[0, 1\], got 99. It is",
+            ),
+            ("lengths", ([0, 0.5], [1, 1], [1]), {}, ValueError, r"test_accuracy .*\(seeds, 2\) or \(2,\) .*got \(1,\)"),
+            ("NaN", ([0, 0.5], [1, 1], [1, NAN]), {}, ValueError, "test_accuracy must be finite, got nan"),
+            ("None", ([0, 0.5], None, [1, 1]), {}, ValueError, r"train_accuracy must have shape .*got \(\)"),
+            ("tolerance in percent", ([0], [1], [1]), {"tolerance": 2}, ValueError, "got 2. It is a share.*0.02"),
+            ("confidence in percent", ([0], [1], [1]), {"confidence": 95}, ValueError, "got 95. .*did you mean 0.95"),
+            ("a seed that is none", ([0], [1], [1]), {"seed": None}, TypeError, "seed must be an integer, got None"),
+            ("no resamples", ([0], [1], [1]), {"resamples": 0}, ValueError, "resamples must be at least 1, got 0"),
+        )
+    ),
     # ---------------------------------------------------------------- sparsedd.landscape
     *(
         (f"landscape.at: {what}", lambda w, f=f: landscape.at(*f(w)).__enter__(), error, says)
@@ -1290,7 +1310,8 @@ def test_there_are_many():
 
 # What is a record that functions give back, takes nothing that could be wrong, or is called by the library alone.
 EXEMPT = {
-    *("metrics.Evaluation", "phases.DoubleDescent", "phases.Interval", "phases.Landmarks", "phases.Phase"),
+    *("metrics.Evaluation", "phases.Advice", "phases.DoubleDescent", "phases.Interval"),
+    *("phases.Landmarks", "phases.Phase"),
     *("experiments.Claim", "experiments.Curves", "experiments.Line", "experiments.Panel", "experiments.Schedule"),
     *("experiments.Figure", "experiments.Level", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
     *("experiments.Curves.of", "experiments.Figure.is_of"),

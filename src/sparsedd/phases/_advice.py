@@ -1,0 +1,217 @@
+"""Advice: which level to ship, which phase the last one is in, and whether to prune further."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsedd.phases._curves import Array, accuracies, levels, tolerated
+from sparsedd.phases._interval import Interval, bootstrap
+from sparsedd.phases._phases import Phase, Phases, phases
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to make of a sweep. ``str`` says it in plain words.
+
+    Attributes
+    ----------
+    ship
+        The sparsity of the sparsest level whose test accuracy is within the tolerance of the best level's.
+    best
+        That of the level of the highest test accuracy, the sparsest of several.
+    gain
+        Test accuracy at ``ship`` less that of the dense net, as a new seed may expect it: each seed is measured at the level
+        that the *other* seeds choose. A single seed chooses for itself, which flatters it.
+    gain_interval
+        Bootstrap interval of it over the seeds, which so counts the choice; nan for a single seed.
+    best_gain
+        The same as ``gain``, at ``best``.
+    further, because
+        Whether it is worth it to prune further, and why.
+    phases
+        Of the mean over the seeds.
+    seeds
+        How many.
+    tolerance, confidence
+        As they were passed.
+    """
+
+    ship: float
+    best: float
+    gain: float
+    gain_interval: Interval
+    best_gain: float
+    further: bool
+    because: str
+    phases: Phases
+    seeds: int
+    tolerance: float
+    confidence: float
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the last level: is it Critical?"""
+        return self.phases[self.phases.sparsity[-1]]
+
+    def __str__(self) -> str:
+        """One line a question, and what to beware of."""
+        answer = "Prune further" if self.further else "Prune no further"
+        lines = [
+            self._shipping(),
+            f"The last level, {_percent(self.phases.sparsity[-1])} sparsity, is {self.phase}. {answer}: {self.because}.",
+        ]
+        if len(self.phases.sparsity) > 1:
+            lines.append("Whatever data chose the level flatters it: choose on validation data, and test once.")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        answer = "prune further" if self.further else "prune no further"
+        difference = f"{100 * abs(self.gain):.1f} points {'below' if self.gain < 0 else 'above'} {self._dense}"
+        return f"Advice(ship {self.ship:.2%}, {difference}; the last level is {self.phase}; {answer})"
+
+    @property
+    def _dense(self) -> str:
+        first = self.phases.sparsity[0]
+        return f"the first level ({_percent(first)} sparsity)" if first else "the dense net"
+
+    def _shipping(self) -> str:
+        """What to ship, and what that is worth."""
+        first, within = self.phases.sparsity[0], f"within {_points(self.tolerance)} of"
+        if len(self.phases.sparsity) == 1:
+            return f"There is only {self._dense}, and nothing to compare it with."
+        if self.ship == first:
+            return f"Ship {self._dense}: no sparser level comes {within} its test accuracy."
+        why = f"the sparsest {within} the best level, which is {_percent(self.best)}"
+        if self.ship == self.best:
+            why = "no level has a higher test accuracy"
+        words = f"Ship {_percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
+        if self.best == first:
+            return f"{words} No level is better than {self._dense}."
+        if self.best_gain <= self.tolerance:
+            return f"{words} No level is better than {self._dense} by more than {_points(self.tolerance)}."
+        return words
+
+    def _worth(self) -> str:
+        """What a new seed gains by it, as far as these tell."""
+        low, high = self.gain_interval
+        difference = f"{100 * abs(self.gain):.1f} points {'less' if self.gain < 0 else 'more'} than with {self._dense}"
+        if self.seeds == 1:
+            return f"That is {difference}, in the one seed that also chose the level: one seed has no interval, run several."
+        unsure = "; it may be neither better nor worse" if low <= 0 <= high else ""
+        # the interval can be no wider than the seeds, and these lie on both sides of the median this often
+        few = "" if 1 - 2.0 ** (1 - self.seeds) >= self.confidence else ", which are too few to be that sure"
+        return (
+            f"A new seed may expect {difference}{unsure} ({100 * self.confidence:g} % interval {100 * low:+z.1f} to "
+            f"{100 * high:+z.1f}, with the choice of level counted, from {self.seeds} seeds{few})."
+        )
+
+
+def advise(
+    sparsity: ArrayLike,
+    train_accuracy: ArrayLike,
+    test_accuracy: ArrayLike,
+    *,
+    tolerance: float = 0.02,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Advice:
+    """Which sparsity to ship, in which phase the last level is, and whether to prune further.
+
+    Further pruning is worth it while the last level is Light; while it is Critical and the net still memorises, that is, gets
+    more of its training labels right than of the test data, since the Sweet phase may lie beyond; and while its test accuracy
+    is within the tolerance of the best, since a sparser net may do as well. It is not once the net has collapsed, or is past
+    the peak. These are rules of thumb from what the paper sees, not predictions: with clean labels there may be no dip, and
+    no Sweet phase after it.
+
+    Parameters
+    ----------
+    sparsity
+        (levels,), rising, the dense level first.
+    train_accuracy
+        (levels,) or (seeds, levels), on the labels that were trained on.
+    test_accuracy
+        (levels,) or (seeds, levels), of data that was not trained on: best of validation data, since it chooses the level.
+    tolerance
+        δ, the difference in accuracy that counts, for the phases too.
+    confidence
+        Of the interval, in (0, 1). It can't be trusted far for a few seeds, and the sentence says so.
+    seed
+        Of the resampling.
+    resamples
+        How many.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ, a number is not finite, or sparsity does not rise.
+
+    Examples
+    --------
+    >>> test = [[0.80, 0.70, 0.90, 0.89, 0.60], [0.82, 0.74, 0.92, 0.90, 0.64]]
+    >>> advice = advise([0, 0.8, 0.97, 0.98, 0.999], [1, 0.95, 0.80, 0.78, 0.60], test)
+    >>> advice
+    Advice(ship 98.00%, 8.5 points above the dense net; the last level is Collapsed; prune no further)
+    >>> advice.ship, advice.best, round(advice.gain, 3), advice.phase, advice.further
+    (0.98, 0.97, 0.085, <Phase.COLLAPSED: 'Collapsed'>, False)
+    >>> print(advise([0, 0.8], [1, 0.95], [0.80, 0.70]))
+    Ship the dense net: no sparser level comes within 2 points of its test accuracy.
+    The last level, 80.00 % sparsity, is Critical. Prune further: the net still memorises (train 95.0 %, test 70.0 %). ...
+    Whatever data chose the level flatters it: choose on validation data, and test once.
+    """
+    s = levels(sparsity)
+    train, test = accuracies("train_accuracy", train_accuracy, s).mean(axis=0), accuracies("test_accuracy", test_accuracy, s)
+    found = phases(s, train, test, tolerance=tolerance)
+    near, mean, n = tolerated(tolerance), test.mean(axis=0), len(test)
+    others = ~np.eye(n, dtype=bool) if n > 1 else np.ones((1, 1), dtype=bool)
+
+    def gains(near: float) -> Array:
+        chosen = [_sparsest(test[rest].mean(axis=0), near) for rest in others]
+        return test[np.arange(n), chosen] - test[:, 0]
+
+    further, because = _further(found, train, mean, near)
+    return Advice(
+        ship=float(s[_sparsest(mean, near)]),
+        best=float(s[_sparsest(mean, tolerated(0))]),
+        gain=float(gains(near).mean()),
+        gain_interval=bootstrap(gains(near), confidence=confidence, seed=seed, resamples=resamples),
+        best_gain=float(gains(tolerated(0)).mean()),
+        further=further,
+        because=because,
+        phases=found,
+        seeds=n,
+        tolerance=float(tolerance),
+        confidence=float(confidence),
+    )
+
+
+def _sparsest(test: Array, near: float) -> int:
+    """The last level whose test accuracy is near the best."""
+    return int(np.flatnonzero(test >= test.max() - near)[-1])
+
+
+def _further(found: Phases, train: Array, test: Array, near: float) -> tuple[bool, str]:
+    """Whether to prune further, and why."""
+    phase = found[found.sparsity[-1]]
+    if phase is Phase.COLLAPSED:
+        return False, "too few weights are left, and training accuracy has fallen along with test accuracy"
+    if phase is Phase.LIGHT:
+        return True, "nothing is lost yet. A dip may come next, then a Sweet phase; with clean labels there may be neither"
+    if phase is Phase.CRITICAL and train[-1] > test[-1] + near:
+        right = f"train {_percent(train[-1], 1)}, test {_percent(test[-1], 1)}"
+        return True, f"the net still memorises ({right}). A Sweet phase may lie beyond; with clean labels there may be none"
+    if _sparsest(test, near) == len(test) - 1:
+        return True, "test accuracy is still near its best, and a sparser net may do as well"
+    if phase is Phase.SWEET:
+        return False, "test accuracy is past its peak"
+    return False, "the net no longer memorises, and test accuracy has not come back"
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _points(tolerance: float) -> str:
+    points = f"{100 * tolerance:.6g}"
+    return f"{points} point{'s' * (points != '1')}"

@@ -1,0 +1,130 @@
+"""The four phases of a sweep, by the rule that the package begins with."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, sqrt
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
+
+from sparsedd import _checks
+from sparsedd.phases._curves import Array, accuracies, dip_and_peak, levels, tolerated
+
+
+class Phase(StrEnum):
+    """One of the four phases; it compares and prints as its name."""
+
+    LIGHT = "Light"
+    CRITICAL = "Critical"
+    SWEET = "Sweet"
+    COLLAPSED = "Collapsed"
+
+
+class Landmarks(NamedTuple):
+    """The four sparsities of section 3.1: dense, the dip and the peak of test accuracy, the last level if it has collapsed.
+
+    None where the sweep has no such level.
+    """
+
+    dense: float
+    critical: float | None
+    sweet: float | None
+    collapsed: float | None
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Which sparsity is in which phase.
+
+    Attributes
+    ----------
+    sparsity
+        Of the levels, rising.
+    boundaries
+        The sparsities at which Critical, Sweet and Collapsed begin: between the last level of one phase and the first of the
+        next, at the geometric mean of their densities. ``inf`` for a phase that is not reached; equal to the next where a
+        phase is empty.
+    """
+
+    sparsity: tuple[float, ...]
+    boundaries: tuple[float, float, float]
+    _landmarks: Landmarks
+
+    def __getitem__(self, sparsity: float) -> Phase:
+        """The phase at a sparsity in [0, 1]."""
+        _checks.share("sparsity", sparsity, one=True)
+        return list(Phase)[sum(sparsity >= boundary for boundary in self.boundaries)]
+
+    def landmarks(self) -> Landmarks:
+        """The four sparsities that the paper looks at closely."""
+        return self._landmarks
+
+    def __repr__(self) -> str:
+        starts = ", ".join(
+            f"{phase} from {start:.2%}" for phase, start in zip(list(Phase)[1:], self.boundaries, strict=True) if start < inf
+        )
+        return f"Phases(Light{', ' + starts if starts else ' throughout'})"
+
+
+def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayLike, *, tolerance: float = 0.02) -> Phases:
+    """The phases of a sweep, see the rule of :mod:`sparsedd.phases`.
+
+    Parameters
+    ----------
+    sparsity
+        (levels,), rising, the dense level first.
+    train_accuracy, test_accuracy
+        (levels,) or (seeds, levels), of which the mean over the seeds counts.
+    tolerance
+        δ, the difference in accuracy that counts.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ, a number is not finite, or sparsity does not rise.
+
+    Examples
+    --------
+    >>> found = phases([0, 0.5, 0.8, 0.9, 0.99], [1, 1, 0.9, 0.8, 0.6], [0.8, 0.8, 0.7, 0.95, 0.6])
+    >>> found
+    Phases(Light, Critical from 68.38%, Sweet from 85.86%, Collapsed from 96.84%)
+    >>> found[0.8], found.landmarks().sweet
+    (<Phase.CRITICAL: 'Critical'>, 0.9)
+    """
+    s = levels(sparsity)
+    train, test = (
+        accuracies("train_accuracy", train_accuracy, s).mean(axis=0),
+        accuracies("test_accuracy", test_accuracy, s).mean(axis=0),
+    )
+    tolerance = tolerated(tolerance)
+    n = len(s)
+    dip, peak = dip_and_peak(test)
+    light = _first((test < test[0] - tolerance) | (train < train[0] - tolerance), 0)
+    if test[peak] - test[dip] > tolerance and test[peak] >= test[0] - tolerance:
+        above_dense = test[peak] > test[0] + tolerance
+        sweet = _first(test > (test[0] + tolerance if above_dense else (test[dip] + test[peak]) / 2), dip)
+        collapsed = _first((test < test[peak] - tolerance) & (train < train[peak] - tolerance), peak)
+        light = min(light, sweet)
+    else:
+        dip = peak = sweet = n
+        collapsed = _first((test < test[0] - tolerance) & (train < test[0] - tolerance), 0)
+    sweet = min(sweet, collapsed)
+    light = min(light, sweet)
+    starts = [k if k < n else None for k in (light, sweet, collapsed)]
+    landmarks = Landmarks(
+        dense=float(s[0]),
+        critical=float(s[dip]) if dip < n else None,
+        sweet=float(s[peak]) if peak < n else None,
+        collapsed=float(s[-1]) if collapsed < n else None,
+    )
+    boundaries = tuple(inf if k is None else _between(s, k) for k in starts)
+    return Phases(tuple(map(float, s)), boundaries, landmarks)  # type: ignore[arg-type]
+
+
+def _first(where: Any, start: int) -> int:
+    """The first level from ``start`` on at which a condition holds, or the number of levels."""
+    return next((k for k in range(start, len(where)) if where[k]), len(where))
+
+
+def _between(s: Array, k: int) -> float:
+    return float(s[0]) if k == 0 else 1.0 - sqrt((1.0 - s[k - 1]) * (1.0 - s[k]))
