@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -274,3 +275,27 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, way):
         parent.kill()
         parent.wait()
     until(lambda: not any(map(alive, workers)))
+
+
+# ---------------------------------------------------------------- the page
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "many-machines.md"
+
+
+def test_the_page_runs_and_both_ways_give_the_same(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.M | re.S)
+    environment = {"PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    printed = []
+    for block in blocks[:2]:
+        (name,) = re.findall(r"\A# (\w+\.py)$", block, flags=re.M)
+        (tmp_path / name).write_text(block)
+        (folder := tmp_path / name.removesuffix(".py")).mkdir()  # each computes all, in a folder of its own
+        command = [sys.executable, "-W", "error", tmp_path / name]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert re.fullmatch(r"(seed \d: 3 levels, test accuracy \d+\.\d%\n){4}", printed[0])
+    assert printed[0] == printed[1]
+    for block in blocks[2:]:  # these want a cluster: the call, at least, is right
+        assert re.search(r"run_all\(wanted, \"/shared/runs\", (executor|client\.get_executor\(\))\)", block)
