@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import helpers
@@ -14,10 +15,11 @@ from helpers import batch, filled
 from test_data import official, write_npz
 from torch import nn
 from torch.nn.functional import cross_entropy as loss
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 import sparsedd
-from sparsedd import Enforcement, Mask, NoisyLabels, Pruner, Rewinder, data, experiments, models, plotting
+from sparsedd import Enforcement, Mask, NoisyLabels, Pruner, Rewinder, convert, data, experiments, loggers, models, plotting
 from sparsedd.distributed import agree
 from sparsedd.experiments import Experiment, Store
 from sparsedd.fleet import Fleet, cross_entropy
@@ -100,6 +102,24 @@ def a_prune(out: Path) -> None:
             mask = pruner.prune_to(model, 0.8, pruner.prune(model))
             assert pruner.sparsity(1) == 0.3
     assert sparsedd.metrics.sparsity(mask.apply_(model)) == mask.sparsity
+
+
+@of(*(f"convert.{name}" for name in convert.__all__))
+def conversions(out: Path) -> None:
+    model = net()
+    prune.l1_unstructured(model.fc, "weight", amount=0.5)
+    mask, state = convert.from_torch_prune(model), model.state_dict()
+    assert mask == convert.from_torch_prune_(model) == convert.from_state_dict(state)
+    model.load_state_dict(convert.plain_state_dict(state))
+    convert.to_torch_prune_(model, mask)
+
+
+@of("loggers.logged", "loggers.TensorBoard", "loggers.Wandb")
+def logs(out: Path) -> None:
+    trackio = SimpleNamespace(init=lambda **named: SimpleNamespace(log=lambda *values, step: None, finish=lambda: None))
+    for logger in (loggers.TensorBoard(out / "events"), loggers.Wandb(trackio, project="calls")):
+        list(loggers.logged([{"accuracy": 0.5}], logger, {"seed": 0}))
+        repr(logger)
 
 
 @of("Rewinder")

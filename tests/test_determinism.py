@@ -175,9 +175,9 @@ def test_a_little_dependence_would_be_found():
 
 # ---------------------------------------------------------------- no global generator
 
-MODULES = ("distributed", "fleet", "landscape", "metrics", "noise", "phases", "scores", "sparse")
+MODULES = ("convert", "distributed", "fleet", "landscape", "loggers", "metrics", "noise", "phases", "scores", "sparse")
 ABOVE = ("data", "experiments", "models", "plotting")
-ALIASES = {"scores.Score", "noise.Noise", "data.Augmentation", "experiments.Schedule"}
+ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "experiments.Schedule"}
 
 
 def public() -> dict[str, Any]:

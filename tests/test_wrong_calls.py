@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -30,10 +31,12 @@ from sparsedd import (
     NoisyLabels,
     Pruner,
     Rewinder,
+    convert,
     data,
     distributed,
     experiments,
     landscape,
+    loggers,
     metrics,
     models,
     noise,
@@ -69,6 +72,14 @@ class Odd:
         return {"hook": print}
 
     def load_state_dict(self, state: Any) -> None: ...
+
+
+class Wandb:
+    """A module that opens runs, and a run."""
+
+    @staticmethod
+    def init(**named: Any) -> Any:
+        return SimpleNamespace(log=print, finish=lambda: None)
 
 
 class World:
@@ -806,6 +817,87 @@ MODULES: list[Wrong] = [
     ("fleet.Fleet.evaluate: loss", lambda w: w.fleet.evaluate([w.many], loss=cross_entropy), ValueError, "loss|targets|means"),
     ("fleet.cross_entropy: one model's", lambda w: fleet_cross_entropy(w.x, w.y), ValueError, r"got \(4, 1, 6, 6\) and \(4,\)"),
     ("fleet.cross_entropy: lists", lambda w: fleet_cross_entropy([1], [1]), TypeError, r"logits must be a tensor, got \[1\]"),
+    # ---------------------------------------------------------------- sparsedd.convert
+    ("convert.from_torch_prune: a string", lambda w: convert.from_torch_prune("model"), TypeError, "torch.nn.Module, got str"),
+    (
+        "convert.from_torch_prune: not pruned",
+        lambda w: convert.from_torch_prune(w.model),
+        ValueError,
+        r"carries no mask of torch.nn.utils.prune: Mask.nonzero\(model\)",
+    ),
+    (
+        "convert.from_torch_prune_: not pruned",
+        lambda w: convert.from_torch_prune_(w.model),
+        ValueError,
+        r"carries no mask of torch.nn.utils.prune: Mask.nonzero\(model\)",
+    ),
+    (
+        "convert.to_torch_prune_: a dict",
+        lambda w: convert.to_torch_prune_(w.model, dict(w.mask)),
+        TypeError,
+        "mask must be a Mask, got .*of type dict",
+    ),
+    (
+        "convert.to_torch_prune_: foreign",
+        lambda w: convert.to_torch_prune_(w.model, w.foreign),
+        ValueError,
+        "no parameter '0.weight'",
+    ),
+    (
+        "convert.to_torch_prune_: shapes",
+        lambda w: convert.to_torch_prune_(w.model, w.reshaped),
+        ValueError,
+        "belongs to another model",
+    ),
+    ("convert.from_state_dict: a model", lambda w: convert.from_state_dict(w.model), TypeError, "state must be a state dict"),
+    ("convert.from_state_dict: empty", lambda w: convert.from_state_dict({}), ValueError, "no weights to read, got no float"),
+    (
+        "convert.from_state_dict: one name",
+        lambda w: convert.from_state_dict(w.weights, "fc.weight"),
+        TypeError,
+        r"the string 'fc.weight': write",
+    ),
+    (
+        "convert.from_state_dict: unknown",
+        lambda w: convert.from_state_dict(w.weights, ["fc"]),
+        ValueError,
+        "named 'fc'. It has conv.weight",
+    ),
+    ("convert.plain_state_dict: None", lambda w: convert.plain_state_dict(None), TypeError, "state must be .*got None"),
+    (
+        "convert.plain_state_dict: numbers",
+        lambda w: convert.plain_state_dict({1: w.x}),
+        TypeError,
+        "a name must be a string, got 1",
+    ),
+    (
+        "convert.plain_state_dict: no mask",
+        lambda w: convert.plain_state_dict({"w_orig": w.x, "w_mask": 3}),
+        ValueError,
+        "'w_orig' and 'w_mask' are not as torch.nn.utils.prune leaves them",
+    ),
+    # ---------------------------------------------------------------- sparsedd.loggers
+    ("loggers.logged: a number", lambda w: loggers.logged(3, loggers.Wandb(Wandb)), TypeError, "iterable of levels, got 3"),
+    ("loggers.logged: no logger", lambda w: loggers.logged([], print), TypeError, "methods begin, log and finish, got <"),
+    ("loggers.logged: a class", lambda w: loggers.logged([], loggers.Wandb), TypeError, "begin, log and finish, got <class"),
+    (
+        "loggers.logged: a list",
+        lambda w: loggers.logged([], loggers.Wandb(Wandb), [1]),
+        TypeError,
+        r"config must be a mapping or None, got \[1\]",
+    ),
+    (
+        "loggers.logged: a level",
+        lambda w: next(loggers.logged([3], loggers.Wandb(Wandb))),
+        TypeError,
+        "a level must be a dataclass or a mapping .*got 3",
+    ),
+    ("loggers.TensorBoard: a number", lambda w: loggers.TensorBoard(3), TypeError, "to must be a string or a path, got 3"),
+    ("loggers.TensorBoard: a file", lambda w: loggers.TensorBoard("text"), NotADirectoryError, "text is a file, and to must"),
+    ("loggers.Wandb: a name", lambda w: loggers.Wandb("trackio"), TypeError, "module such as wandb .*got 'trackio'"),
+    ("loggers.Wandb: a config", lambda w: loggers.Wandb(Wandb, config={}), TypeError, "leave it out here"),
+    ("loggers.Wandb: a run", lambda w: loggers.Wandb(Wandb.init(), project="a"), TypeError, "that is open takes no project"),
+    ("loggers.Wandb.log: no run", lambda w: loggers.Wandb(Wandb).log({}, 0), RuntimeError, r"call begin\(config\) first"),
     # ---------------------------------------------------------------- sparsedd.distributed
     ("distributed.agree: a digest", lambda w: distributed.agree("a0f3"), TypeError, "mask must be a Mask, got str"),
     ("distributed.agree: no time", lambda w: distributed.agree(w.mask, 0), ValueError, "timeout .*above 0, got 0"),
@@ -1316,6 +1408,8 @@ EXEMPT = {
     *("experiments.Figure", "experiments.Level", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
     *("experiments.Curves.of", "experiments.Figure.is_of"),
     *("scores.Score", "noise.Noise", "data.Augmentation", "data.Flip", "data.digits", "data.mnist"),
+    *("loggers.Logger", "loggers.Logger.begin", "loggers.Logger.log"),
+    *("loggers.TensorBoard.begin", "loggers.TensorBoard.log", "loggers.Wandb.begin"),
     *("sparse.SparseLinear.product", "sparse.SparseLinear.adjoint", "sparse.SparseLinear.sampled"),
     *(f"experiments.Store.{name}" for name in "keep kept save_start momentum weights_path mask_path momentum_path".split()),
 }

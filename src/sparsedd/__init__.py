@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-from sparsedd import distributed, fleet, landscape, metrics, noise, phases, scores, sparse
+from sparsedd import convert, distributed, fleet, landscape, loggers, metrics, noise, phases, scores, sparse
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
@@ -20,9 +20,11 @@ __all__ = [
     "NoisyLabels",
     "Pruner",
     "Rewinder",
+    "convert",
     "distributed",
     "fleet",
     "landscape",
+    "loggers",
     "metrics",
     "noise",
     "phases",

@@ -22,7 +22,8 @@ def digits() -> Data:
     Data(1,297 training and 500 test samples of 1×8×8, 10 classes)
     """
     try:
-        from sklearn.datasets import load_digits
+        with _random.untouched():  # a package that it imports where there is one, rich, draws while it is imported
+            from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError("the digits come with scikit-learn: pip install 'sparsedd[demo]'.") from error
     pixels, labels = load_digits(return_X_y=True)

@@ -1,0 +1,301 @@
+"""Masks from and to ``torch.nn.utils.prune``, and from checkpoints.
+
+``torch.nn.utils.prune`` puts a Parameter ``weight_orig`` and a buffer ``weight_mask`` in the place of ``weight``, and
+multiplies them before each forward pass. Here that becomes a :class:`.Mask` and a model as it was, and the other way round.
+
+>>> from torch.nn.utils import prune
+>>> model = prune.l1_unstructured(nn.Linear(4, 4), "weight", amount=4)
+>>> mask = from_torch_prune_(model)
+>>> mask, list(model.state_dict()), mask.holds(model)
+(Mask(12 of 16 weights, sparsity 25.00%), ['bias', 'weight'], True)
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, TypeVar
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.utils import parametrize, prune
+
+from sparsedd import _checks
+from sparsedd._mask import Mask
+from sparsedd._parameters import computed, joined, listed, memory, modules, parameters, plain, strings, undivided
+
+__all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
+
+Model = TypeVar("Model", bound=nn.Module)
+Places = dict[str, tuple[nn.Module, str]]  # the name of a weight in the model: its module, and its name there
+
+
+# ---------------------------------------------------------------- torch.nn.utils.prune
+
+
+def from_torch_prune(model: nn.Module) -> Mask:
+    """The mask of a model that ``torch.nn.utils.prune`` has pruned, by any of its methods; the model stays as it is.
+
+    Its parameters are those that carry a mask, be they weights or biases, under the names that they have once the pruning is
+    taken out. Those that ``prune`` did not touch are not in it.
+
+    Raises
+    ------
+    ValueError
+        When there is no mask in the model, one is not of zeros and ones, is of a weight that a parametrization computes others
+        from, or is not that of all owners of a tied weight: then it does not say what is pruned.
+
+    Examples
+    --------
+    >>> from torch.nn.utils import prune
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    >>> pruned = [(model[0], "weight"), (model[1], "weight")]
+    >>> prune.global_unstructured(pruned, pruning_method=prune.L1Unstructured, amount=0.5)
+    >>> from_torch_prune(model)
+    Mask(12 of 24 weights, sparsity 50.00%)
+    """
+    if not (places := _places(model)):
+        raise ValueError(
+            "the model carries no mask of torch.nn.utils.prune: Mask.nonzero(model) takes the mask from weights that are zero."
+        )
+    keep = _kept({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
+    owners: dict[Hashable, list[str]] = {}
+    for name, p in parameters(model).items():
+        now = name.removesuffix("_orig")
+        owners.setdefault(memory(p), []).append(now if now in places else name)
+    for first, *others in owners.values():
+        for other in others:
+            if not (first in keep and other in keep and torch.equal(keep[first], keep[other])) and {first, other} & {*keep}:
+                raise ValueError(
+                    f"{first!r} and {other!r} are one tied parameter, and torch.nn.utils.prune prunes it differently for its "
+                    "two owners: prune both with one mask (prune.custom_from_mask), or untie them."
+                )
+    return Mask({name: keep[name] for first, *_ in owners.values() for name in [first] if name in keep})
+
+
+def from_torch_prune_(model: nn.Module) -> Mask:
+    """The mask of :func:`from_torch_prune`, taken out of the model, whose pruned weights are exactly +0.0 from then on.
+
+    As ``prune.remove`` of each weight, but in place: the Parameters that the optimizer holds, their memory and their ties stay.
+
+    >>> from torch.nn.utils import prune
+    >>> model = prune.random_unstructured(nn.Linear(4, 4), "weight", amount=0.5)
+    >>> mask = from_torch_prune_(model)
+    >>> prune.is_pruned(model), mask.holds(model)
+    (False, True)
+    """
+    mask, places = from_torch_prune(model), _places(model)
+    for module, leaf in places.values():
+        if (keep := module._buffers.get(f"{leaf}_mask")) is not None:  # a module of two names comes twice
+            with torch.no_grad():
+                _take_out(module, leaf).masked_fill_(keep == 0, 0)
+    return mask
+
+
+def to_torch_prune_(model: Model, mask: Mask) -> Model:
+    """Prune a model by a mask the way of ``torch.nn.utils.prune``, for programs that expect that, and give it back.
+
+    A ``prune.custom_from_mask`` of each parameter of the mask, for all owners of a tied one. The pruned weights keep their
+    values in ``weight_orig``. After an error the model is as it was.
+
+    Raises
+    ------
+    RuntimeError
+        When ``torch.nn.utils.prune`` has pruned the model already.
+    ValueError
+        When the mask is another model's, or the model has a ``weight_orig`` or ``weight_mask`` of its own.
+
+    Warns
+    -----
+    UserWarning
+        When a weight is that of the last layer of a ``MultiheadAttention``, which ``prune`` can't train.
+
+    Examples
+    --------
+    >>> mask = Mask({"weight": torch.tensor([[True, False]])})
+    >>> list(to_torch_prune_(nn.Linear(2, 1), mask).state_dict())
+    ['bias', 'weight_orig', 'weight_mask']
+    """
+    _checks.kind("mask", mask, Mask, "a Mask")
+    if taken := _places(model):
+        raise RuntimeError(
+            f"torch.nn.utils.prune has pruned {listed(taken)} of the model already: take that out first, "
+            "mask = from_torch_prune_(model), and combine the masks with &."
+        )
+    keeps = {memory(p): keep for p, keep in mask._on(model).values()}
+    places: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
+    for prefix, module in modules(model):
+        for leaf, p in module._parameters.items():
+            if p is None or (keep := keeps.get(memory(p))) is None:
+                continue
+            for own in (f"{leaf}_orig", f"{leaf}_mask"):
+                if hasattr(module, own):
+                    raise ValueError(f"the model has {joined(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
+            if isinstance(module, NonDynamicallyQuantizableLinear):
+                warn(
+                    f"{joined(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
+                    "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
+                    stacklevel=2,
+                )
+            places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
+    before = [
+        (module, leaf, [(part, dict(part)) for part in (module._parameters, module._buffers, module._forward_pre_hooks)])
+        for module, leaf, _ in places.values()
+    ]
+    try:
+        for module, leaf, keep in places.values():
+            prune.custom_from_mask(module, leaf, keep)
+    except BaseException:
+        for module, leaf, parts in before:
+            for now, then in parts:
+                now.clear()
+                now.update(then)  # type: ignore[arg-type]
+            setattr(module, leaf, module._parameters[leaf])
+        raise
+    return model
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None) -> Mask:
+    """The mask of a checkpoint: of its ``weight_mask`` where ``torch.nn.utils.prune`` left any, else of weights that are zero.
+
+    The weights are then, as in :meth:`.Mask.nonzero`, those of two or more dimensions; a state dict does not tell what kinds of
+    layers they are of, so pass ``names`` where it holds embeddings too. Names are those of the model inside ``torch.compile``
+    and DDP: ``_orig_mod.`` is left out, and ``module.`` where all begin with it. What :meth:`.Mask.state_dict` gave is read
+    by :meth:`.Mask.from_state_dict`.
+
+    Parameters
+    ----------
+    state
+        Name → tensor, of ``model.state_dict()`` or ``torch.load(path, weights_only=True)``.
+    names
+        The weights that the mask is to be of.
+
+    Raises
+    ------
+    ValueError
+        When a name is not there, no weights are, or a mask is not of zeros and ones.
+
+    Examples
+    --------
+    >>> from_state_dict({"fc.weight": torch.tensor([[0.5, 0.0]]), "fc.bias": torch.zeros(1)})
+    Mask(1 of 2 weights, sparsity 50.00%)
+    >>> from_state_dict({"fc.weight_orig": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])})
+    Mask(1 of 2 weights, sparsity 50.00%)
+    """
+    state = _plain(state)
+    pairs = _pairs(state)
+    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
+    if names is None and pairs:
+        return Mask(keep)
+    every = {name: t for name, t in state.items() if isinstance(t, Tensor) and name.removesuffix("_orig") not in pairs}
+    if names is None:
+        wanted = [n for n, t in every.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
+    else:
+        wanted = [plain(name) for name in strings("names", names)]
+    for name in wanted:
+        if name not in every and name not in keep:
+            raise ValueError(f"the state dict has no weights named {name!r}. It has {listed([*keep, *every])}.")
+        if "parametrizations." in name:
+            raise ValueError(
+                f"another weight is computed from {name!r} by a parametrization, and zeros here are none there: remove that "
+                "before saving (torch.nn.utils.parametrize.remove_parametrizations), or pass others as names."
+            )
+    if not wanted:
+        raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
+    return Mask({name: keep[name] if name in keep else undivided({name: every[name]})[name] != 0 for name in wanted})
+
+
+def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint of a model pruned by ``torch.nn.utils.prune`` as one that a fresh model loads.
+
+    Each pair of ``weight_orig`` and ``weight_mask`` becomes ``weight``, exactly +0.0 where it is pruned. All else is passed
+    on, under names without those of wrappers, as :func:`from_state_dict` reads them.
+
+    >>> from torch.nn.utils import prune
+    >>> pruned = prune.l1_unstructured(nn.Linear(4, 4), "weight", amount=4)
+    >>> fresh = nn.Linear(4, 4)
+    >>> fresh.load_state_dict(plain_state_dict(pruned.state_dict()))
+    <All keys matched successfully>
+    >>> Mask.nonzero(fresh) == from_torch_prune(pruned)
+    True
+    """
+    state = _plain(state)
+    pairs = _pairs(state)
+    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
+    found: dict[str, Any] = {}
+    for name, value in state.items():
+        if (weight := name.removesuffix("_orig")) in pairs and weight != name:
+            found[weight] = value.detach().masked_fill(~keep[weight].to(value.device), 0)
+        elif not (name.endswith("_mask") and name.removesuffix("_mask") in pairs):
+            found[name] = value
+    return found
+
+
+# ---------------------------------------------------------------- what both have
+
+
+def _places(model: nn.Module) -> Places:
+    """Where the weights are that torch.nn.utils.prune has pruned."""
+    found: Places = {}
+    for prefix, module in modules(model):
+        for hook in module._forward_pre_hooks.values():
+            if not isinstance(hook, prune.BasePruningMethod):
+                continue
+            leaf = hook._tensor_name
+            others = [name for name in computed(module) if leaf in (f"{name}_g", f"{name}_v")]  # weight_norm
+            if others or isinstance(module, parametrize.ParametrizationList):
+                raise ValueError(
+                    f"torch.nn.utils.prune has pruned {joined(prefix, leaf)!r}, which another weight is computed from: zeros "
+                    "here are none there. Remove the parametrization first (prune.remove, then remove_parametrizations)."
+                )
+            found[joined(prefix, leaf)] = module, leaf
+    return found
+
+
+def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
+    """Undo a pruning: the Parameter has its name again, and its values."""
+    for key, hook in [*module._forward_pre_hooks.items()]:
+        if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == leaf:
+            del module._forward_pre_hooks[key]
+    p = module._parameters.pop(f"{leaf}_orig")
+    del module._buffers[f"{leaf}_mask"]
+    setattr(module, leaf, p)  # where it replaces the product
+    return p  # type: ignore[return-value]
+
+
+def _kept(masks: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Bool tensors of masks that are zeros and ones in some dtype."""
+    for name, mask in undivided(masks).items():
+        if not isinstance(mask, Tensor) or mask.is_meta:
+            raise ValueError(f"the mask of {name!r} must be a tensor that holds its bits, got {mask!r:.60}.")
+        if not torch.equal(mask, (mask != 0).to(mask.dtype)):
+            raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {listed(mask.unique().tolist(), 4)}.")
+    return {name: mask != 0 for name, mask in masks.items()}
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict under the names of the model without wrappers."""
+    for name in _checks.kind("state", state, Mapping, "a state dict, names to tensors"):
+        _checks.kind("a name", name, str, "a string")
+    found = {plain(name): value for name, value in state.items()}
+    if found and all(name.startswith("module.") for name in found):  # DDP
+        found = {name.removeprefix("module."): value for name, value in found.items()}
+    if len(found) != len(state):
+        raise ValueError(f"some names differ only by '_orig_mod.': {listed(state)}.")
+    return found
+
+
+def _pairs(state: Mapping[str, Any]) -> list[str]:
+    """The weights that are there as ``_orig`` and ``_mask``."""
+    names = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
+    for name in names:
+        orig, mask = state[f"{name}_orig"], state[f"{name}_mask"]
+        if getattr(orig, "shape", None) != getattr(mask, "shape", None) or name in state:
+            raise ValueError(f"{name + '_orig'!r} and {name + '_mask'!r} are not as torch.nn.utils.prune leaves them.")
+    return names
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
