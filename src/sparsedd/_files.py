@@ -19,12 +19,14 @@ VERSION = 1
 TEMPORARY = ".sparsedd-tmp"  # what a killed process may leave behind ends in this
 _SEAL = b'{\\"sha256\\":\\"'  # how the JSON of the metadata begins inside the JSON of the header
 _BLANK = b"0" * 64
+_begun: set[Path] = set()  # what this process is writing
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file in one act: a reader, a kill or a power cut meets the old content or the new; from here on, the new."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    _begun.add(temporary)
     try:
         make(path.parent)
         with open(temporary, "xb") as file:
@@ -42,6 +44,13 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary name
     finally:
+        _remove(temporary)
+        _begun.discard(temporary)
+
+
+def abandon() -> None:
+    """Remove what this process has begun to write, before it ends in the middle of it."""
+    for temporary in list(_begun):
         _remove(temporary)
 
 

@@ -1,8 +1,12 @@
 """The command ``sparsedd``: demo, run, figure, report, verify and data. Each continues what it finds in its folder."""
 
 import argparse
+import shlex
+import shutil
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import sparsedd
 from sparsedd import _checks
@@ -19,12 +23,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
         status: int | None = options.command(options)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        if arguments is None:  # this process is about to end, and hears no second one
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print(f"\nStopped. {_again(options)}\n  {_typed(arguments)}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"sparsedd: {error}", file=sys.stderr)
         return 1
     return status or 0
+
+
+def _again(options: argparse.Namespace) -> str:
+    """What the same command does when it is given again."""
+    if "processes" in options:
+        return "All finished levels are kept. The same command goes on from here:"
+    return "The same command begins again:"
+
+
+def _typed(arguments: Sequence[str] | None) -> str:
+    """The command as it can be typed into a shell."""
+    if arguments is not None:
+        return shlex.join(["sparsedd", *arguments])
+    called, found = Path(sys.argv[0]), shutil.which("sparsedd")
+    if called.name == "__main__.py":
+        return shlex.join([Path(sys.executable).name, "-m", "sparsedd", *sys.argv[1:]])
+    if found is not None and Path(found).resolve() == called.resolve():
+        called = Path("sparsedd")
+    return shlex.join([str(called), *sys.argv[1:]])
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._pool import watched, workers
 from sparsedd.experiments._reproduce import finish, told
@@ -51,15 +52,25 @@ def command(options: argparse.Namespace) -> None:
 
 def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
     """Run what the figure needs, saying how far it is."""
-    sweeps = figure.members(options.seeds, options.seed)
-    total, said = sum(experiment.levels for experiment in sweeps), 0
+    sweeps, said = figure.members(options.seeds, options.seed), 0
+    total = sum(experiment.levels for experiment in sweeps)
+
+    def there() -> int:
+        return sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
+
     with workers(processes(options)) as pool:
         for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
-            for done in watched(pool, tasks):
-                levels = sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
-                if levels > said or (levels == total and done == len(tasks)):
-                    print(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage", flush=True)
-                    said = levels
+            levels = there()
+            by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape
+            count = ("levels", total, levels) if by_level else ("nets", len(tasks), 0)
+            with Progress(figure.label, *count) as progress:
+                for done in watched(pool, tasks):
+                    levels = there()
+                    progress.to(levels if by_level else done)
+                    if levels > said or (levels == total and done == len(tasks)):
+                        said = levels
+                        if not progress.shown:
+                            progress.say(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage")
 
 
 def _draw_again(figure: Figure, options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 from sparsedd import experiments, noise
 from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._pool import watched, workers
@@ -43,13 +44,16 @@ def command(options: argparse.Namespace) -> None:
     count, done = min(len(wanted), processes(options)), 0
     task = work_fleet if options.fleet else experiments.work
     tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
-    with workers(count) as pool:
+    levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
+    there, total = sum(map(len, levels.values())), len(wanted) * preset.levels
+    with workers(count) as pool, Progress(options.preset, "levels", total, there) as progress:
         for _ in watched(pool, tasks):
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
             complete = min(map(len, levels.values()))
             for level in range(done + 1, complete + 1):
                 experiments.write_levels(options.out / "levels.csv", found_in(options.out))
-                print(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})), flush=True)
+                progress.say(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})))
+            progress.to(sum(map(len, levels.values())))
             done = complete
     write(options.out, found_in(options.out), family=family_of(preset))
     print(f"{time.perf_counter() - began:.0f} s")
