@@ -1,0 +1,66 @@
+"""Progress: how far a command is and how long it still takes, where somebody is looking."""
+
+import sys
+import warnings
+from typing import Any, Self
+
+BAR = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} {unit}, {elapsed} so far, {remaining} left"
+
+
+class Progress:
+    """A ``with`` block with a bar, on a terminal or in a notebook; elsewhere, and without tqdm, there is none.
+
+    Parameters
+    ----------
+    label, unit
+        What is being done, and in what it is counted.
+    total, done
+        How many there are, and how many of them are there already: the time left is told by the others.
+    """
+
+    def __init__(self, label: str, unit: str, total: int, done: int) -> None:
+        kind, looked_at = _kind()
+        self._bar = None
+        if kind is not None and looked_at:
+            self._bar = kind(
+                desc=label, unit=unit, total=total, initial=min(done, total), bar_format=BAR, leave=False, dynamic_ncols=True
+            )
+
+    @property
+    def shown(self) -> bool:
+        """Is there a bar?"""
+        return self._bar is not None
+
+    def to(self, done: int) -> None:
+        """So many are there now; the clock goes on even if none has come."""
+        if self._bar is not None:
+            self._bar.n = min(done, self._bar.total)
+            self._bar.refresh()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.write(line)
+            sys.stdout.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _kind() -> tuple[Any, bool]:
+    """The bar for where this runs, if there is one, and whether somebody is looking."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a notebook without ipywidgets
+            from tqdm.asyncio import tqdm_asyncio
+            from tqdm.auto import tqdm
+    except ImportError:
+        return None, False
+    in_notebook = tqdm is not tqdm_asyncio
+    return tqdm, in_notebook or sys.stderr.isatty()
