@@ -57,6 +57,12 @@ class NoisyLabels(Dataset[Any]):
     (20, 0.2)
     """
 
+    dataset: Dataset[Any]
+    noise: Noise
+    num_classes: int
+    label: int | str
+    seed: int
+
     def __init__(
         self, dataset: Dataset[Any], noise: Noise, *, num_classes: int | None = None, label: int | str = 1, seed: int = 0
     ) -> None:

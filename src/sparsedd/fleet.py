@@ -101,7 +101,7 @@ class Fleet(nn.Module):
         self.__dict__["_tree"] = tree
         for shared in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[shared] = tree.__dict__[shared]
-        self.training = tree.training
+        self.training: bool = tree.training
         self._size = len(every)
 
     def __len__(self) -> int:

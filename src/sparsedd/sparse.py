@@ -43,6 +43,9 @@ class SparseLinear(nn.Module):
     It has first derivatives only.
     """
 
+    shape: torch.Size
+    values: nn.Parameter
+    bias: nn.Parameter | None
     row_starts: Tensor
     columns: Tensor
     column_starts: Tensor
@@ -83,6 +86,7 @@ class SparseLinear(nn.Module):
         return len(self.values) / max(1, self.shape.numel())
 
     def forward(self, x: Tensor) -> Tensor:
+        """The outputs (..., out) for inputs (..., in)."""
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
             width = x.shape[-1] if x.dim() else 1
             raise ValueError(f"a layer of {self.shape[1]} inputs got {width}: its inputs have shape {tuple(x.shape)}.")

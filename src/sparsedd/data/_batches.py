@@ -40,6 +40,12 @@ class Batches:
     [30, 30, 30, 10]
     """
 
+    source: Data
+    targets: Tensor
+    size: int
+    augmentation: tuple[Augmentation, ...]
+    seed: int
+
     def __init__(
         self,
         source: Data,

@@ -41,8 +41,8 @@ class Store:
     """
 
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
-        self.experiment = _checks.kind("experiment", experiment, Experiment, "an Experiment")
-        self.path = _checks.folder("out", out) / experiment.folder
+        self.experiment: Experiment = _checks.kind("experiment", experiment, Experiment, "an Experiment")
+        self.path: Path = _checks.folder("out", out) / experiment.folder
         self._config = _config(experiment)
         path = self.path / "config.json"
         if path.exists() and path.read_bytes() != self._config.encode():
