@@ -1,7 +1,9 @@
-"""Report: the table, the pictures and the sentences of the runs in a folder."""
+"""Report: the table, the pictures, the sentences and the page of the runs in a folder."""
 
 from pathlib import Path
 
+from sparsedd import _files
+from sparsedd.experiments._document import Family, document
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._reproduce import save
@@ -15,10 +17,15 @@ Results = dict[Experiment, list[Level]]
 
 def found_in(out: Path) -> Results:
     """All runs in the folder that have a finished level."""
+    return {experiment: levels for experiment, levels in begun_in(out).items() if levels}
+
+
+def begun_in(out: Path) -> Results:
+    """All runs in the folder, by family and seed."""
     stores = [Store.open(path.parent) for path in sorted(out.glob("runs/*/*/config.json"))]
     results = {store.experiment: store.levels() for store in stores}
     place = sorted(results, key=lambda experiment: (family_of(experiment), experiment.seed))
-    return {experiment: results[experiment] for experiment in place if results[experiment]}
+    return {experiment: results[experiment] for experiment in place}
 
 
 def family_of(experiment: Experiment) -> str:
@@ -35,23 +42,51 @@ def sweep_of(results: Results) -> Sweep:
 
 
 def write(out: Path, results: Results, family: str | None = None) -> None:
-    """``levels.csv`` of everything; a picture and three sentences of one family of seeds, or of each."""
+    """``levels.csv`` and ``report.html`` of everything; a picture and the sentences of one family of seeds, or of each."""
+    write_levels(out / "levels.csv", results)
+    sweeps = _sweeps(results)
+    shown = {name: sweep for name, sweep in sweeps.items() if family in (None, name)}
+    for name, sweep in shown.items():
+        if isinstance(sweep, ValueError):
+            print(sweep)
+            continue
+        picture = out / ("figure.png" if len(shown) == 1 else f"figure-{name}.png")
+        _draw(sweep, picture)
+        print(summary(sweep))
+        print(picture)
+    print(out / "levels.csv")
+    _files.write(out / "report.html", _page(out, sweeps).encode(errors="backslashreplace"))
+    print(out / "report.html")
+
+
+def _sweeps(results: Results) -> dict[str, Sweep | ValueError]:
+    """The sweep of each family, or why there is none."""
+    sweeps: dict[str, Sweep | ValueError] = {}
+    for name in sorted({family_of(experiment) for experiment in results}):
+        try:
+            sweeps[name] = sweep_of({e: levels for e, levels in results.items() if family_of(e) == name})
+        except ValueError as error:
+            sweeps[name] = error
+    return sweeps
+
+
+def _draw(sweep: Sweep, path: Path) -> None:
     from matplotlib import pyplot
 
     from sparsedd import plotting
 
-    write_levels(out / "levels.csv", results)
-    families = [family] if family else sorted({family_of(experiment) for experiment in results})
-    for family in families:
-        sweep = sweep_of({experiment: levels for experiment, levels in results.items() if family_of(experiment) == family})
-        accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
-        ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
-        ax.set_title(sweep.name, pad=18, fontsize=10)
-        picture = out / ("figure.png" if len(families) == 1 else f"figure-{family}.png")
-        try:
-            save(ax.get_figure(), picture, dpi=150)
-        finally:
-            pyplot.close(ax.get_figure())  # type: ignore[arg-type]
-        print(summary(sweep))
-        print(picture)
-    print(out / "levels.csv")
+    accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+    ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
+    ax.set_title(sweep.name, pad=18, fontsize=10)
+    try:
+        save(ax.get_figure(), path, dpi=150)
+    finally:
+        pyplot.close(ax.get_figure())  # type: ignore[arg-type]
+
+
+def _page(out: Path, sweeps: dict[str, Sweep | ValueError]) -> str:
+    families: dict[str, Results] = {name: {} for name in sweeps}
+    for experiment, levels in begun_in(out).items():
+        if family_of(experiment) in families:
+            families[family_of(experiment)][experiment] = levels
+    return document([Family(families[name], sweep) for name, sweep in sweeps.items()], out)

@@ -1,0 +1,123 @@
+"""Findings: the numbers of a sweep in a page: a few to remember, the phases, and all levels."""
+
+from math import inf
+
+import numpy as np
+
+from sparsedd import phases
+from sparsedd.experiments._boundaries import Boundary, boundaries
+from sparsedd.experiments._html import Html, definitions, joined, table, tag, words
+from sparsedd.experiments._sweep import Array, Sweep
+from sparsedd.phases import Interval, Phase
+
+MEANING = {
+    Phase.LIGHT: "Pruning changes little: both accuracies are near those of the dense net.",
+    Phase.CRITICAL: "The net still learns most of its training labels, the wrong ones too, and test accuracy suffers.",
+    Phase.SWEET: "Too small to learn the wrong labels by heart, large enough for the rest: test accuracy is high.",
+    Phase.COLLAPSED: "Too few weights are left, and both accuracies fall.",
+}
+
+
+def numbers(sweep: Sweep) -> Html:
+    """The four numbers to remember."""
+    dd = phases.double_descent(sweep.sparsity, sweep["test_accuracy"])
+    dense, distance = sweep["test_accuracy"][:, 0], sweep["learning_distance"]
+    farthest = int(distance.mean(axis=0).argmax())
+
+    def change(value: float, interval: Interval, sparsity: float) -> Html:
+        sure = f"95 % interval {_signed(interval.low)} to {_signed(interval.high)}" if dd.seeds > 1 else "one seed"
+        return _number(f"{_signed(value)} points", f"at {_sparsity(sparsity)} % sparsity", sure)
+
+    dip = Interval(-dd.dip_interval.high, -dd.dip_interval.low)
+    at, before = f"at {_sparsity(float(sweep.sparsity[farthest]))} % sparsity", f"the dense net: {distance[:, 0].mean():.1f}"
+    spread = f"mean ± std of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
+    pairs = {
+        "Test accuracy, dense": _number(joined((_mean(dense, 100, 1), words(" %"))), spread),
+        "Change at the dip": change(-dd.dip, dip, dd.dip_sparsity),
+        "Change at the peak": change(dd.gain, dd.gain_interval, dd.peak_sparsity),
+        "Learning distance, at most": _number(_mean(distance[:, farthest], 1, 1), at, before),
+    }
+    return definitions(pairs.items(), "numbers")
+
+
+def phases_table(sweep: Sweep) -> Html:
+    """Where each phase begins, and which levels it has."""
+    several = len(sweep.seeds) > 1
+    levels = {phase: [k for k, s in enumerate(sweep.sparsity.tolist()) if sweep.phases[s] is phase] for phase in Phase}
+    head = ["phase", "begins at sparsity (%)", *["95 % interval (%)"] * several, "levels", "what it is"]
+    rows = []
+    for b in (Boundary(Phase.LIGHT, float(sweep.sparsity[0]), None, 1.0), *boundaries(sweep)):
+        meaning = tag("span", MEANING[b.phase], class_="words")
+        rows.append([_chip(b.phase), _sparsity(b.start), *[_between(b)] * several, _range(levels[b.phase]), meaning])
+    note = "A boundary lies between the last level of one phase and the first of the next, in the mean over the seeds. " + (
+        "The intervals are of a bootstrap over the seeds, and can't be trusted far for a few."
+        if several
+        else "One seed has no interval: run several."
+    )
+    return joined((table("Where the phases begin", head, rows), tag("p", note, class_="note")), "\n")
+
+
+def levels_table(sweep: Sweep) -> Html:
+    """The table of levels."""
+    measures = [
+        ("training (%)", "train_accuracy", 100, 1),
+        ("test (%)", "test_accuracy", 100, 1),
+        ("best test (%)", "best_test_accuracy", 100, 1),
+        ("right labels (%)", "clean_accuracy", 100, 1),
+        ("wrong labels (%)", "flipped_accuracy", 100, 1),
+        ("learning distance", "learning_distance", 1, 2),
+    ]
+    there = [(title, sweep[column], scale, digits) for title, column, scale, digits in measures]
+    there = [measure for measure in there if np.isfinite(measure[1]).all()]
+    landmarks = sweep.phases.landmarks()
+    names = {landmarks.critical: " the dip", landmarks.sweet: " the peak"}
+    rows = []
+    for k, s in enumerate(sweep.sparsity.tolist()):
+        cells = [_mean(values[:, k], scale, digits) for _, values, scale, digits in there]
+        phase = joined((_chip(sweep.phases[s]), names.get(s, "")))
+        rows.append([str(k), _sparsity(s), f"{sweep.rows[0][k]['remaining']:,}", *cells, phase])
+    head = ["level", "sparsity (%)", "weights kept", *(title for title, *_ in there), "phase"]
+    spread = f"Mean ± sample standard deviation, n = {len(sweep.seeds)}." if len(sweep.seeds) > 1 else "One seed."
+    note = (
+        f"{spread} Training accuracy is on the labels as trained on, the right and the wrong ones. "
+        "Test accuracy is at the end of a level, best test accuracy after any epoch that was evaluated."
+    )
+    return joined((table("The levels", head, rows), tag("p", words(note), class_="note")), "\n")
+
+
+def _number(value: str, *about: str) -> Html:
+    return joined((tag("strong", value), *(tag("span", words(line)) for line in about)))
+
+
+def _chip(phase: Phase) -> Html:
+    return tag("span", str(phase), class_=f"chip {str(phase).lower()}")
+
+
+def _mean(values: Array, scale: float, digits: int) -> Html:
+    """Mean ± sample standard deviation."""
+    mean = f"{scale * values.mean():.{digits}f}"
+    if len(values) == 1:
+        return joined([mean])
+    return joined((mean, tag("span", f" ± {scale * values.std(ddof=1):.{digits}f}", class_="spread")))
+
+
+def _sparsity(value: float) -> str:
+    return f"{100 * value:.3f}" if value < inf else "not reached"
+
+
+def _between(boundary: Boundary) -> str:
+    if boundary.interval is None:
+        return "–"
+    low, high = boundary.interval
+    share = f", in {100 * boundary.reached:.0f} % of resamples" if 0 < boundary.reached < 1 else ""
+    return "not reached" if low == inf else f"{_sparsity(low)} to {_sparsity(high)}{share}"
+
+
+def _range(levels: list[int]) -> str:
+    if len(levels) > 1:
+        return f"{levels[0]} to {levels[-1]}"
+    return str(levels[0]) if levels else "none"
+
+
+def _signed(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")

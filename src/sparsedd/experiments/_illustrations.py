@@ -1,0 +1,69 @@
+"""Illustrations: the pictures of a sweep in a page, each with its caption."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsedd import plotting
+from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._html import Html, joined, tag
+from sparsedd.experiments._level import Level
+from sparsedd.experiments._svg import drawn
+from sparsedd.experiments._sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Results = Mapping[Experiment, Sequence[Level]]
+
+
+def illustrations(sweep: Sweep, results: Results, key: str) -> list[Html]:
+    """Double descent, wide or narrow as the page is; then learning distance, memorisation and dynamics."""
+    accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+    descent = partial(plotting.double_descent, sweep.sparsity, *accuracies, phases=sweep.phases)
+    caption = f"Training and test accuracy against sparsity, {_spread(sweep)}, in the four phases."
+    both = (
+        tag("div", drawn(descent, caption, f"{key}-wide", 9.6, 4.2), class_="wide"),
+        tag("div", drawn(descent, caption, f"{key}-narrow", 4.9, 4.2), class_="narrow"),
+    )
+    return [_figure(joined(both), caption), *_small(sweep, results, key)]
+
+
+def _small(sweep: Sweep, results: Results, key: str) -> list[Html]:
+    """The pictures that stand side by side."""
+    pictures: dict[str, Callable[..., Axes]] = {
+        "Learning distance: how far the weights end from those that the dense net began with.": partial(
+            plotting.learning_distance, sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"]
+        )
+    }
+    memory = {kind: 100 * sweep[f"{column}_accuracy"] for kind, column in (("right", "clean"), ("wrong", "flipped"))}
+    if all(np.isfinite(values).all() for values in memory.values()):
+        pictures["Memorisation: how many of the right and of the wrong training labels the net gives."] = partial(
+            plotting.against_sparsity, sweep.sparsity, memory, ylabel="labels as trained on (%)"
+        )
+    for part, name in (("train", "training"), ("test", "test")):
+        pictures[f"Dynamics: {name} accuracy in the course of training, at four levels."] = partial(
+            plotting.against_epoch, _dynamics(sweep, results, part), ylabel=f"{name} accuracy (%)"
+        )
+    return [_figure(drawn(draw, caption, f"{key}-{k}"), caption) for k, (caption, draw) in enumerate(pictures.items())]
+
+
+def _dynamics(sweep: Sweep, results: Results, part: str) -> dict[str, tuple[Any, Any]]:
+    """Accuracy against the epoch, (seeds, epochs), at the four landmarks."""
+    found = {}
+    for mark in sweep.landmarks:
+        curves = [levels[mark.level].epochs for experiment, levels in results.items() if experiment.seed in sweep.seeds]
+        values = np.array([getattr(curve, f"{part}_accuracy") for curve in curves])
+        found[str(mark)] = (np.array(curves[0].epoch), 100 * values)
+    return found
+
+
+def _spread(sweep: Sweep) -> str:
+    n = len(sweep.seeds)
+    return f"mean and sample standard deviation of {n} seeds" if n > 1 else "one seed"
+
+
+def _figure(picture: Html, caption: str) -> Html:
+    return tag("figure", picture, tag("figcaption", caption))

@@ -1,0 +1,473 @@
+"""The report: one page that says what happened, and that a browser shows without asking for anything."""
+
+import argparse
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from html import escape
+from html.parser import HTMLParser
+from itertools import product
+from math import inf
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+
+import sparsedd
+from sparsedd import Mask, Pruner, noise, phases
+from sparsedd.cli import _parser, _run, main
+from sparsedd.experiments import FINETUNING, LR_REWINDING, PRESETS, Curves, Experiment, Level, Retraining, Store
+from sparsedd.experiments._boundaries import boundaries
+from sparsedd.experiments._commands import commands
+from sparsedd.experiments._html import VOID, joined, tag, words
+from sparsedd.experiments._report import found_in, sweep_of, write
+
+mpl.use("agg")
+LEVELS = 9
+WHOLE = replace(Experiment().scaled("smoke"), levels=LEVELS)
+HOSTILE = "</code></style><script>document.title='got'</script><img src=x onerror=alert(1)>&amp;\"'"
+# Dense, the dip at level 3, the peak at level 6, and the end: what a sweep looks like in the paper.
+TRAIN = (1.0, 1.0, 0.97, 0.9, 0.8, 0.7, 0.66, 0.5, 0.3)
+TEST = (0.74, 0.73, 0.68, 0.64, 0.72, 0.8, 0.85, 0.6, 0.3)
+
+
+def levels_of(seed: int, n: int = LEVELS, diverges: bool = False) -> Iterator[Level]:
+    """The levels of a sweep, a little different for each seed."""
+    for k in range(n):
+        train, test = (curve[k] - 0.01 * ((3 * seed + k) % 4) for curve in (TRAIN, TEST))
+        loss = None if diverges and k == n - 1 else 1 - train
+        yield Level(
+            level=k,
+            sparsity=1 - 0.8**k,
+            remaining=round(1000 * 0.8**k),
+            train_accuracy=train,
+            test_accuracy=test,
+            best_test_accuracy=test + 0.01,
+            best_epoch=1,
+            clean_accuracy=min(1.0, train + 0.1),
+            flipped_accuracy=train - 0.2,
+            learning_distance=10 + k + seed / 10,
+            train_loss=loss,
+            test_loss=0.5,
+            seconds=1.5,
+            epochs=Curves((1, 2), (train - 0.1, train), (test - 0.1, test), (0.5, loss), (0.6, 0.5)),
+        )
+
+
+def store(out: Path, experiment: Experiment, n: int = LEVELS, diverges: bool = False) -> None:
+    """A run that has finished some levels."""
+    kept = Store(out / "runs", experiment)
+    with kept.locked():
+        for level in levels_of(experiment.seed, n, diverges):
+            kept.add(level, {"w": torch.ones(2, 2)}, Mask({"w": torch.ones(2, 2, dtype=torch.bool)}))
+
+
+def report(out: Path) -> str:
+    """The page of a folder."""
+    write(out, found_in(out))
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+@dataclass
+class Page(HTMLParser):
+    """What is in a page, and whether each element is closed where it must be."""
+
+    text: str
+    elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    words: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.feed(self.text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        assert len(dict(attributes)) == len(attributes)
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.words.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, name: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+    def said(self, *inside: str) -> str:
+        return " ".join(text for tag, text in self.words if not inside or tag in inside).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three seeds of a whole sweep, and beside it one with a seed that goes on and one that has diverged."""
+    out = tmp_path_factory.mktemp("runs of & <b>")
+    for seed in range(3):
+        store(out, replace(WHOLE, seed=seed))
+    other = replace(WHOLE, exclude=("fc3", HOSTILE), noise=noise.Symmetric(0.4))
+    for seed, n in ((0, LEVELS), (1, LEVELS), (2, 5), (5, 4)):
+        store(out, replace(other, seed=seed), n, diverges=seed == 5)
+    with Store(out / "runs", replace(other, seed=7)).locked():
+        pass  # it has begun
+    write(out, found_in(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_a_report_ends_with_the_path_of_its_page(folder, capsys):
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
+
+
+def test_the_page_is_well_formed_and_says_what_it_is(page):
+    assert page.text.startswith('<!DOCTYPE html>\n<html lang="en">')
+    assert page.said("title").startswith("sparsedd report: ")
+    metas = {meta.get("name", meta.get("http-equiv", "charset")): meta for meta in page.all("meta")}
+    assert metas["viewport"]["content"] == "width=device-width, initial-scale=1"
+    assert metas["Content-Security-Policy"]["content"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    landmarks = ["header", "nav", "main", "footer"]
+    assert [tag for tag, _ in page.elements if tag in landmarks] == landmarks
+    assert len(page.all("h1")) == 1 and len(page.all("article")) == 2
+    for heading in ("Advice", "Phases", "Learning", "Levels", "Configuration", "Commands"):
+        assert page.said("h3").split().count(heading) == 2, heading
+    assert page.said("h2").endswith("Versions")
+
+
+def test_every_id_is_there_once_and_every_reference_leads_to_one(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    asked = {a["href"] for _, a in page.elements if "href" in a} | set(re.findall(r"url\(([^)]*)\)", page.text))
+    assert asked
+    assert asked <= {f"#{name}" for name in ids}
+
+
+def test_nothing_comes_from_elsewhere_or_runs(page):
+    assert not re.search(r"https?://", page.text)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.elements}
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert not {name for name in names if name.startswith("on")} | names & {"src", "srcset", "action"}
+    assert "@import" not in page.text and "@font-face" not in page.text
+
+
+def test_every_picture_says_what_it_shows(page):
+    pictures = page.all("svg")
+    assert len(pictures) == 2 * 6
+    assert all(picture["role"] == "img" and len(picture["aria-label"]) > 20 for picture in pictures)
+    assert len(page.all("figure")) == len(page.all("figcaption")) == 2 * 5
+    assert {"right", "wrong", "train", "test"} <= {text for tag, text in page.words if tag == "text"}
+
+
+def test_what_is_hostile_stays_text(page):
+    assert HOSTILE in page.said("code").replace("\\'", "'")
+    assert "<b>" in page.said("title", "h1", "code")
+    assert escape("<script>") in page.text and "<script" not in page.text
+
+
+def test_texts_become_html_only_by_being_escaped():
+    assert tag("p", "<b>", tag("br"), aria_label='">') == '<p aria-label="&quot;&gt;">&lt;b&gt;<br></p>'
+    assert joined(["a&", tag("i", "b")], "<") == "a&amp;<<i>b</i>"
+    assert words("95 %\n<") == "95\N{NO-BREAK SPACE}% &lt;"
+
+
+def test_the_page_says_what_the_sentences_say(folder, page, capsys):
+    write(folder, found_in(folder))
+    for line in capsys.readouterr().out.splitlines():
+        if not line.startswith(str(folder)):
+            assert line in page.said("p")
+    sweep = sweep_of({e: levels for e, levels in found_in(folder).items() if e.noise == WHOLE.noise})
+    advice = str(phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"]))
+    assert advice.replace("\n", " ") in page.said("p")
+
+
+def test_seeds_that_are_missing_are_named(page):
+    said = page.said("p", "strong")
+    assert f"Not finished: seed 2 has 5 of {LEVELS} levels, seed 7 has 0 of {LEVELS} levels." in said
+    assert "Diverged: seed 5 diverged at level 3. The means are of the other seeds." in said
+    assert said.count("Not finished") == said.count("Diverged:") == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(1, "Nothing to show: a seed"), (3, "diverged at level 2. What came before is shown.")]
+)
+def test_where_every_seed_has_diverged_it_says_so(tmp_path, capsys, n, words):
+    store(tmp_path, WHOLE, n, diverges=True)
+    found = Page(report(tmp_path))
+    assert words in found.said("p", "strong")
+    assert "Not finished" not in found.said("strong")
+    assert bool(found.all("svg")) == (tmp_path / "figure.png").exists() == (n > 1)
+
+
+def test_a_single_dense_level_is_a_report_too(tmp_path):
+    store(tmp_path, WHOLE, 1)
+    said = Page(report(tmp_path)).said()
+    assert f"seed 0 has 1 of {LEVELS} levels" in said
+    assert "One seed has no interval" in said
+
+
+def test_clean_labels_have_no_columns_of_wrong_ones(tmp_path):
+    clean = replace(WHOLE, noise=None)
+    kept = Store(tmp_path / "runs", clean)
+    with kept.locked():
+        for level in levels_of(0):
+            kept.add(replace(level, flipped_accuracy=None), {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
+    found = Page(report(tmp_path))
+    assert "wrong labels" not in found.said("th")
+    assert "Memorisation" not in found.said("figcaption")
+
+
+def test_the_table_holds_mean_and_std_over_the_seeds(folder, page):
+    results = [levels for e, levels in found_in(folder).items() if e.noise == WHOLE.noise]
+    start = page.text.index("<caption>The levels</caption>")
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", page.text[start : page.text.index("</table>", start)])
+    assert len(rows) == LEVELS
+    for k, row in enumerate(rows):
+        cells = re.sub("<[^>]*>", "", row.replace("</td>", "|").replace("</th>", "|")).split("|")
+        test = 100 * np.array([levels[k].test_accuracy for levels in results])
+        assert cells[:3] == [str(k), f"{100 * (1 - 0.8**k):.3f}", f"{round(1000 * 0.8**k):,}"]
+        assert cells[4] == f"{test.mean():.1f} ± {test.std(ddof=1):.1f}"
+
+
+def test_every_field_of_the_experiment_and_the_versions_are_there(page):
+    terms = [text for tag, text in page.words if tag == "dt"]
+    for name in [f.name for f in fields(Experiment) if f.name != "seed"] + ["seeds"]:
+        assert terms.count(name) == 2, name
+    said = page.said("dd")
+    for version in (sparsedd.__version__, torch.__version__, np.__version__, mpl.__version__):
+        assert version in said
+
+
+def test_the_page_is_the_same_each_time_whatever_the_style_and_changes_none(folder, page):
+    with pyplot.style.context("dark_background"):
+        before = dict(mpl.rcParams)
+        assert report(folder) == page.text
+        assert dict(mpl.rcParams) == before
+    assert not pyplot.get_fignums()
+
+
+# ---------------------------------------------------------------- boundaries
+
+
+def test_intervals_of_the_boundaries_are_those_of_all_resamples(folder):
+    sweep = sweep_of({e: levels for e, levels in found_in(folder).items() if e.noise == WHOLE.noise})
+    accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+    every = [phases.phases(sweep.sparsity, *(a[list(p)] for a in accuracies)).boundaries for p in product(range(3), repeat=3)]
+    for k, found in enumerate(boundaries(sweep, confidence=0.999, resamples=5000)):
+        assert found.start == sweep.phases.boundaries[k]
+        assert found.interval == (min(b[k] for b in every), max(b[k] for b in every))
+        share = np.mean([b[k] < inf for b in every])
+        assert found.reached == pytest.approx(share, abs=0.05)
+    assert boundaries(sweep) == boundaries(sweep)
+
+
+def test_a_phase_that_only_some_seeds_reach_has_no_end(tmp_path):
+    for seed, n in ((0, LEVELS), (1, LEVELS)):
+        kept = Store(tmp_path / "runs", replace(WHOLE, seed=seed))
+        with kept.locked():
+            for level in levels_of(0, n):
+                if seed:  # this one learns nothing that it could lose
+                    level = replace(level, train_accuracy=0.7, test_accuracy=0.7)
+                kept.add(level, {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
+    sweep = sweep_of(found_in(tmp_path))
+    collapsed = boundaries(sweep)[-1]
+    assert collapsed.interval.high == inf
+    assert collapsed.interval.low < inf
+    assert 0.6 < collapsed.reached < 0.9
+    assert "to not reached, in 7" in Page(report(tmp_path)).said("td")
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    store(tmp_path, WHOLE)
+    found = boundaries(sweep_of(found_in(tmp_path)))
+    assert [b.interval for b in found] == [None] * 3
+    assert "95 % interval (%)" not in Page(report(tmp_path)).said("th")
+
+
+# ---------------------------------------------------------------- commands
+
+REACHED = [
+    *(preset for name, preset in PRESETS.items()),
+    *(preset.scaled("smoke") for preset in PRESETS.values()),
+    replace(PRESETS["lenet-mnist"], noise=noise.Asymmetric(0.25, "mnist")).scaled("small"),
+    replace(PRESETS["lenet-digits"], noise=noise.Pairflip(0.1), pruner=Pruner("random", scope="layer"), one_shot=True),
+    replace(PRESETS["resnet18-cifar10"], noise=None, retraining=LR_REWINDING, precision="tf32").scaled("mini"),
+    replace(PRESETS["lenet-mnist"], retraining=FINETUNING).reinitialized().scaled("small"),
+    replace(PRESETS["lenet-digits"], noise=noise.Symmetric(1 / 3)),
+]
+
+
+@pytest.mark.parametrize("experiment", REACHED, ids=lambda experiment: f"{experiment.name}-{experiment.scale}")
+def test_the_command_makes_the_experiment(experiment):
+    typed = commands(experiment, (0, 1, 2, 7), Path("a b"))
+    seeds = []
+    for line in typed:
+        options: argparse.Namespace = _parser().parse_args(shlex.split(line)[1:])
+        assert options.out == Path("a b")
+        assert _run._changed(PRESETS[options.preset], options).scaled(options.scale) == experiment
+        seeds += [options.seed + k for k in range(options.seeds)]
+    assert seeds == [0, 1, 2, 7]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0.05},
+        {"exclude": ("a'b",)},
+        {"noise": noise.Symmetric(0.4, "other")},
+        {"noise": noise.Asymmetric(0.4, {0: 1})},
+        {"retraining": Retraining("rewind", "final")},
+        {"pruner": Pruner(fraction=Fraction(1, 3))},
+    ],
+)
+def test_where_no_option_leads_there_is_a_script(tmp_path, change, capsys):
+    store(tmp_path, replace(WHOLE, **change))
+    (script,) = commands(replace(WHOLE, **change), [0], tmp_path)
+    exec(script, {})
+    assert len(capsys.readouterr().out.splitlines()) == LEVELS
+
+
+# ---------------------------------------------------------------- in a browser
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+).split()
+WIDTHS = (360, 1200)
+MEASURE = """
+<script>
+const scheme = matchMedia("(prefers-color-scheme: dark)").matches;
+const channel = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const light = color => {
+  const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map(channel);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+function measured(frame) {
+  const page = frame.contentDocument, view = frame.contentWindow, root = page.documentElement;
+  const box = element => element.getBoundingClientRect();
+  const paper = light(view.getComputedStyle(root).backgroundColor) + 0.05;
+  const contrast = (element, property) => {
+    const ink = light(view.getComputedStyle(element)[property]) + 0.05;
+    return Math.max(ink, paper) / Math.min(ink, paper);
+  };
+  const seen = selector => [...page.querySelectorAll(selector)].filter(element => box(element).width);
+  return {
+    title: page.title,
+    width: root.clientWidth,
+    scroll: root.scrollWidth,
+    paper,
+    figures: [...page.querySelectorAll("figure")].map(
+      figure => [...figure.querySelectorAll("svg")].map(box).filter(b => b.width > 0).map(b => [b.width, b.height])),
+    headings: seen("h1, h2, h3").length,
+    rows: seen("tr").length,
+    tables: seen(".scroll").map(e => [e.scrollWidth, e.clientWidth]),
+    text: Math.min(...seen("p, td, th, dt, dd, pre, h1, h2, h3, figcaption").map(e => contrast(e, "color"))),
+    labels: Math.min(...seen("svg text").map(e => contrast(e, "fill"))),
+    label: Math.min(...seen("svg text").map(e => box(e).height)),
+  };
+}
+addEventListener("load", () => {
+  const found = [...document.querySelectorAll("iframe")].map(measured);
+  document.body.innerHTML = "<pre></pre>";
+  document.querySelector("pre").textContent = JSON.stringify({dark: scheme, found});
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Callable[..., str]:
+    """Starts a browser on a page, and gives what it prints."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    binary = next(filter(None, map(shutil.which, names)), None)
+    if binary is None:
+        pytest.skip(f"needs a browser: {', '.join(names)}")
+
+    def start(path: Path, *options: str) -> str:
+        profile = tmp_path_factory.mktemp("profile")
+        command = [binary, *FLAGS, f"--user-data-dir={profile}", *options, path.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def frames(folder) -> Path:
+    """A page that shows the report in the widths of a phone and of a desk, and measures both."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    shown = [f'<iframe srcdoc="{escape(text)}" style="width:{w}px;height:900px;border:0"></iframe>' for w in WIDTHS]
+    path = folder / "measure.html"
+    path.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{MEASURE}{''.join(shown)}</body>", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(browser, frames, page, scheme):
+    dark = ["--blink-settings=preferredColorScheme=0", "--force-dark-mode"] if scheme == "dark" else []
+    dom = Page(browser(frames, "--dump-dom", "--window-size=1300,1000", *dark))
+    found = json.loads(dom.said("pre"))
+    assert found["dark"] == (scheme == "dark")
+    for width, shown in zip(WIDTHS, found["found"], strict=True):
+        assert shown["title"] == page.said("title")
+        assert shown["scroll"] == shown["width"] == width, "it scrolls sideways"
+        assert (shown["paper"] < 0.1) == (scheme == "dark")
+        assert shown["headings"] == len(page.all("h1") + page.all("h2") + page.all("h3"))
+        assert shown["rows"] == len(page.all("tr"))
+        assert len(shown["figures"]) == len(page.all("figure"))
+        for figure in shown["figures"]:
+            ((w, h),) = figure
+            assert w > 300 and h > 200
+        assert shown["text"] > 4.5 and shown["labels"] > 4.5, "too pale to be read"
+        assert shown["label"] > 8, "too small to be read"
+    assert any(inside > box for inside, box in found["found"][0]["tables"]), "a wide table scrolls in its own box"
+
+
+def test_the_browser_finds_the_elements_that_were_written(browser, folder, page):
+    dom = Page(browser(folder / "report.html", "--dump-dom"))
+    for name in ("svg", "figure", "table", "tr", "td", "article", "h2", "h3", "dt", "pre", "path"):
+        assert len(dom.all(name)) == len(page.all(name)), name
+    assert not dom.all("script") and not dom.all("img")
+    assert dom.said("title") == page.said("title")
+
+
+def test_it_can_be_seen(browser, folder):
+    picture = folder / "seen.png"
+    browser(folder / "report.html", f"--screenshot={picture}", "--window-size=1200,1500")
+    image = mpl.image.imread(picture)
+    assert image.shape[:2] == (1500, 1200)
+    seen = {tuple(color) for color in np.round(255 * image[::3, ::3, :3]).astype(int).reshape(-1, 3)}
+    for name in ("#dbe7f3", "#f6d9d5", "#dcedd8", "#e4e2e6"):
+        assert tuple(int(name[k : k + 2], 16) for k in (1, 3, 5)) in seen, "a phase has no colour"
+
+
+def test_it_is_printed_on_a4_and_light(browser, folder):
+    paper = folder / "report.pdf"
+    browser(folder / "report.html", f"--print-to-pdf={paper}", "--force-dark-mode", "--blink-settings=preferredColorScheme=0")
+    data = paper.read_bytes()
+    assert data.startswith(b"%PDF-")
+    boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", data)
+    assert 2 <= len(boxes) <= 12
+    assert all(abs(float(w) - 595) < 2 and abs(float(h) - 842) < 2 for w, h in boxes)
