@@ -878,7 +878,12 @@ MODULES: list[Wrong] = [
     ),
     # ---------------------------------------------------------------- sparsedd.loggers
     ("loggers.logged: a number", lambda w: loggers.logged(3, loggers.Wandb(Wandb)), TypeError, "iterable of levels, got 3"),
-    ("loggers.logged: no logger", lambda w: loggers.logged([], print), TypeError, "methods begin, log and finish, got <"),
+    (
+        "loggers.logged: no logger",
+        lambda w: loggers.logged([], print),
+        TypeError,
+        "methods begin, log and finish, got <",
+    ),
     ("loggers.logged: a class", lambda w: loggers.logged([], loggers.Wandb), TypeError, "begin, log and finish, got <class"),
     (
         "loggers.logged: a list",
@@ -894,9 +899,19 @@ MODULES: list[Wrong] = [
     ),
     ("loggers.TensorBoard: a number", lambda w: loggers.TensorBoard(3), TypeError, "to must be a string or a path, got 3"),
     ("loggers.TensorBoard: a file", lambda w: loggers.TensorBoard("text"), NotADirectoryError, "text is a file, and to must"),
-    ("loggers.Wandb: a name", lambda w: loggers.Wandb("trackio"), TypeError, "module such as wandb .*got 'trackio'"),
+    (
+        "loggers.Wandb: a name",
+        lambda w: loggers.Wandb("trackio"),
+        TypeError,
+        "module such as wandb .*got 'trackio'",
+    ),
     ("loggers.Wandb: a config", lambda w: loggers.Wandb(Wandb, config={}), TypeError, "leave it out here"),
-    ("loggers.Wandb: a run", lambda w: loggers.Wandb(Wandb.init(), project="a"), TypeError, "that is open takes no project"),
+    (
+        "loggers.Wandb: a run",
+        lambda w: loggers.Wandb(Wandb.init(), project="a"),
+        TypeError,
+        "that is open takes no project",
+    ),
     ("loggers.Wandb.log: no run", lambda w: loggers.Wandb(Wandb).log({}, 0), RuntimeError, r"call begin\(config\) first"),
     # ---------------------------------------------------------------- sparsedd.distributed
     ("distributed.agree: a digest", lambda w: distributed.agree("a0f3"), TypeError, "mask must be a Mask, got str"),
