@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from sparsedd.phases._curves import Array, accuracies, levels, tolerated
 from sparsedd.phases._interval import Interval, bootstrap
+from sparsedd.phases._outlook import outlook, percent, sparsest
 from sparsedd.phases._phases import Phase, Phases, phases
 
 
@@ -27,6 +28,9 @@ class Advice:
         Bootstrap interval of it over the seeds, which so counts the choice; nan for a single seed.
     best_gain
         The same as ``gain``, at ``best``.
+    phase
+        Of the last level. A sweep that ends in its dip has no Sweet phase to tell the dip from a collapse: where ``phases`` has
+        Collapsed, but a Sweet phase may still come, it is Critical.
     further, because
         Whether it is worth it to prune further, and why.
     phases
@@ -42,6 +46,7 @@ class Advice:
     gain: float
     gain_interval: Interval
     best_gain: float
+    phase: Phase
     further: bool
     because: str
     phases: Phases
@@ -49,17 +54,12 @@ class Advice:
     tolerance: float
     confidence: float
 
-    @property
-    def phase(self) -> Phase:
-        """The phase of the last level: is it Critical?"""
-        return self.phases[self.phases.sparsity[-1]]
-
     def __str__(self) -> str:
         """One line a question, and what to beware of."""
         answer = "Prune further" if self.further else "Prune no further"
         lines = [
             self._shipping(),
-            f"The last level, {_percent(self.phases.sparsity[-1])} sparsity, is {self.phase}. {answer}: {self.because}.",
+            f"The last level, {percent(self.phases.sparsity[-1])} sparsity, is {self.phase}. {answer}: {self.because}.",
         ]
         if len(self.phases.sparsity) > 1:
             lines.append("Whatever data chose the level flatters it: choose on validation data, and test once.")
@@ -73,7 +73,7 @@ class Advice:
     @property
     def _dense(self) -> str:
         first = self.phases.sparsity[0]
-        return f"the first level ({_percent(first)} sparsity)" if first else "the dense net"
+        return f"the first level ({percent(first)} sparsity)" if first else "the dense net"
 
     def _shipping(self) -> str:
         """What to ship, and what that is worth."""
@@ -82,10 +82,10 @@ class Advice:
             return f"There is only {self._dense}, and nothing to compare it with."
         if self.ship == first:
             return f"Ship {self._dense}: no sparser level comes {within} its test accuracy."
-        why = f"the sparsest {within} the best level, which is {_percent(self.best)}"
+        why = f"the sparsest {within} the best level, which is {percent(self.best)}"
         if self.ship == self.best:
             why = "no level has a higher test accuracy"
-        words = f"Ship {_percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
+        words = f"Ship {percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
         if self.best == first:
             return f"{words} No level is better than {self._dense}."
         if self.best_gain <= self.tolerance:
@@ -119,11 +119,12 @@ def advise(
 ) -> Advice:
     """Which sparsity to ship, in which phase the last level is, and whether to prune further.
 
-    Further pruning is worth it while the last level is Light; while it is Critical and the net still memorises, that is, gets
-    more of its training labels right than of the test data, since the Sweet phase may lie beyond; and while its test accuracy
-    is within the tolerance of the best, since a sparser net may do as well. It is not once the net has collapsed, or is past
-    the peak. These are rules of thumb from what the paper sees, not predictions: with clean labels there may be no dip, and
-    no Sweet phase after it.
+    Further pruning is worth it while the last level is Light, and while its test accuracy is within the tolerance of the best,
+    since a sparser net may do as well. As long as no level has surpassed the dense net, it is also worth it while the net still
+    memorises, that is, gets more of its training labels right than of the test data, and while test accuracy rises again:
+    it is Critical then, and the Sweet phase may lie beyond. It is not once the net has collapsed or is past its peak.
+    These are rules of thumb from what the paper sees, not predictions: with clean labels there may be no dip, and no Sweet
+    phase after it.
 
     Parameters
     ----------
@@ -167,49 +168,24 @@ def advise(
     others = ~np.eye(n, dtype=bool) if n > 1 else np.ones((1, 1), dtype=bool)
 
     def gains(near: float) -> Array:
-        chosen = [_sparsest(test[rest].mean(axis=0), near) for rest in others]
+        chosen = [sparsest(test[rest].mean(axis=0), near) for rest in others]
         return test[np.arange(n), chosen] - test[:, 0]
 
-    further, because = _further(found, train, mean, near)
+    ahead = outlook(found, train, mean, near)
     return Advice(
-        ship=float(s[_sparsest(mean, near)]),
-        best=float(s[_sparsest(mean, tolerated(0))]),
+        ship=float(s[sparsest(mean, near)]),
+        best=float(s[sparsest(mean, tolerated(0))]),
         gain=float(gains(near).mean()),
         gain_interval=bootstrap(gains(near), confidence=confidence, seed=seed, resamples=resamples),
         best_gain=float(gains(tolerated(0)).mean()),
-        further=further,
-        because=because,
+        phase=ahead.phase,
+        further=ahead.further,
+        because=ahead.because,
         phases=found,
         seeds=n,
         tolerance=float(tolerance),
         confidence=float(confidence),
     )
-
-
-def _sparsest(test: Array, near: float) -> int:
-    """The last level whose test accuracy is near the best."""
-    return int(np.flatnonzero(test >= test.max() - near)[-1])
-
-
-def _further(found: Phases, train: Array, test: Array, near: float) -> tuple[bool, str]:
-    """Whether to prune further, and why."""
-    phase = found[found.sparsity[-1]]
-    if phase is Phase.COLLAPSED:
-        return False, "too few weights are left, and training accuracy has fallen along with test accuracy"
-    if phase is Phase.LIGHT:
-        return True, "nothing is lost yet. A dip may come next, then a Sweet phase; with clean labels there may be neither"
-    if phase is Phase.CRITICAL and train[-1] > test[-1] + near:
-        right = f"train {_percent(train[-1], 1)}, test {_percent(test[-1], 1)}"
-        return True, f"the net still memorises ({right}). A Sweet phase may lie beyond; with clean labels there may be none"
-    if _sparsest(test, near) == len(test) - 1:
-        return True, "test accuracy is still near its best, and a sparser net may do as well"
-    if phase is Phase.SWEET:
-        return False, "test accuracy is past its peak"
-    return False, "the net no longer memorises, and test accuracy has not come back"
-
-
-def _percent(share: float, digits: int = 2) -> str:
-    return f"{100 * share:.{digits}f} %"
 
 
 def _points(tolerance: float) -> str:

@@ -1,0 +1,52 @@
+"""Outlook: what may lie beyond the last level of a sweep."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sparsedd.phases._curves import Array
+from sparsedd.phases._phases import Phase, Phases
+
+
+class Outlook(NamedTuple):
+    """The phase of the last level, whether to prune further, and why."""
+
+    phase: Phase
+    further: bool
+    because: str
+
+
+def outlook(found: Phases, train: Array, test: Array, near: float) -> Outlook:
+    """Of mean curves, of which ``found`` are the phases."""
+    phase, since = found[found.sparsity[-1]], test[test.argmin() :]
+    unsurpassed = test.max() <= test[0] + near
+    memorises = train[-1] > test[-1] + near
+    rises = since[-1] > since[0] + near and since[-1] >= since.max() - near
+    if phase is Phase.LIGHT:
+        why = "nothing is lost yet. A dip may come next, then a Sweet phase; with clean labels there may be neither"
+        return Outlook(phase, True, why)
+    if phase is not Phase.COLLAPSED and sparsest(test, near) == len(test) - 1:
+        return Outlook(phase, True, "test accuracy is still near its best, and a sparser net may do as well")
+    # a sweep that ends in its dip has no Sweet phase yet, and the phases alone can't tell the dip from a collapse
+    if unsurpassed and memorises:
+        right = f"train {percent(train[-1], 1)}, test {percent(test[-1], 1)}"
+        why = f"the net still memorises ({right}). A Sweet phase may lie beyond; with clean labels there may be none"
+        return Outlook(Phase.CRITICAL, True, why)
+    if unsurpassed and rises:
+        return Outlook(Phase.CRITICAL, True, "test accuracy rises again, and a Sweet phase may lie beyond")
+    reasons = {
+        Phase.CRITICAL: "the net no longer memorises, and test accuracy has not come back",
+        Phase.SWEET: "test accuracy is past its peak",
+        Phase.COLLAPSED: "too few weights are left, and training accuracy has fallen along with test accuracy",
+    }
+    return Outlook(phase, False, reasons[phase])
+
+
+def sparsest(test: Array, near: float) -> int:
+    """The last level whose test accuracy is near the best."""
+    return int(np.flatnonzero(test >= test.max() - near)[-1])
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share in words."""
+    return f"{100 * share:.{digits}f} %"
