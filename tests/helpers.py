@@ -2,8 +2,10 @@
 
 import pickle
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,3 +69,9 @@ def no_global_draws() -> Iterator[None]:
     before = generators()
     yield
     assert generators() == before, "a global random generator was used"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    return found
