@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner scores noise noisy_labels rewinder enforcement models)
 
-.PHONY: demo test test-long test-oldest lint docs clean
+.PHONY: demo test test-long test-oldest dist docs clean
 
 demo: .venv/demo  ## sparse double descent on real digits, in about a minute: see demo/
 	$(BIN)/sparsedd demo --out demo
@@ -21,6 +21,11 @@ test-long: .venv/test  ## what takes hours: every fault, and five thousand examp
 
 test-oldest: .venv-oldest/test  ## the core, and every draw, with the oldest dependencies that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest -W default $(CORE)
+
+dist: .venv/test  ## what is published: dist/
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 docs: .venv/test
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
@@ -45,4 +50,4 @@ docs: .venv/test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest demo docs/_build docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo dist docs/_build docs/_generated docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis
