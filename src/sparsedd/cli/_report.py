@@ -9,13 +9,13 @@ from sparsedd.experiments._report import found_in, write
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("report", help="table, picture and sentences of the runs in a folder")
+    parser = commands.add_parser("report", help="one page about the runs in a folder, with table, pictures and advice")
     parser.set_defaults(command=command)
     parser.add_argument("out", type=Path, metavar="DIR", help="the --out of an earlier command")
 
 
 def command(options: argparse.Namespace) -> None:
-    """Write the table, the pictures and the sentences again, of the runs as they are now."""
+    """Write the page, the table and the pictures again, of the runs as they are now, and print the sentences."""
     drawable()
     results = found_in(options.out)
     if not results:

@@ -1,6 +1,7 @@
 """Document: the runs of a folder as one page of HTML that needs nothing else."""
 
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 
 import sparsedd
-from sparsedd import phases
 from sparsedd.experiments._commands import commands
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
@@ -17,7 +17,7 @@ from sparsedd.experiments._html import Html, definitions, joined, page, tag, wor
 from sparsedd.experiments._illustrations import illustrations
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._panel import titled
-from sparsedd.experiments._sentences import summary
+from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._svg import colors
 from sparsedd.experiments._sweep import Sweep
 
@@ -34,13 +34,18 @@ class Family:
         """The first seed's."""
         return next(iter(self.results))
 
+    @property
+    def name(self) -> str:
+        """That of its folder, which no other has."""
+        return self.experiment.folder.split("/")[0]
+
 
 def document(families: Sequence[Family], out: Path) -> str:
     """The page."""
     name = out.resolve().name or str(out)
     count = f"{len(families)} experiment{'s' * (len(families) != 1)}"
     links = [
-        tag("li", tag("a", titled(f.experiment), href=f"#family-{k}"), " ", tag("code", f.experiment.name))
+        tag("li", tag("a", titled(f.experiment), href=f"#family-{k}"), " ", tag("code", f.name))
         for k, f in enumerate(families, 1)
     ]
     where = tag("p", f"{count}, in ", tag("code", str(out)))
@@ -57,11 +62,15 @@ def _article(family: Family, out: Path, key: str) -> Html:
     experiment, sweep = family.experiment, family.sweep
     parts = [tag("h2", titled(experiment)), _facts(family), *_notices(family)]
     if isinstance(sweep, Sweep):
-        advice = phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"])
         first, *rest = illustrations(sweep, family.results, key)
         parts += [
             tag("p", words(summary(sweep)), class_="lead"),
-            tag("section", tag("h3", "Advice"), *(tag("p", words(line)) for line in str(advice).splitlines()), class_="advice"),
+            tag(
+                "section",
+                tag("h3", "Advice"),
+                *(tag("p", words(line)) for line in str(advice(sweep)).splitlines()),
+                class_="advice",
+            ),
             numbers(sweep),
             first,
             tag("h3", "Phases"),
@@ -81,7 +90,7 @@ def _facts(family: Family) -> Html:
     hours, minutes = seconds // 3600, seconds // 60
     took = f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
     about = f"{experiment.scale} scale · {experiment.levels} levels · {seeds} seed{'s' * (seeds != 1)} · {took} of training"
-    return tag("p", tag("code", experiment.name), tag("br"), about, class_="about")
+    return tag("p", tag("code", family.name), tag("br"), about, class_="about")
 
 
 def _notices(family: Family) -> Iterator[Html]:
@@ -124,7 +133,8 @@ def _how(family: Family, out: Path) -> Iterator[Html]:
         yield tag("p", "For more seeds, of which what is there is not computed again:")
         yield tag("pre", tag("code", more), tabindex=0)
     yield tag("p", "To write this page again, and to check that every file is what was written:")
-    yield tag("pre", tag("code", f"sparsedd report {out}\nsparsedd verify {out}"), tabindex=0)
+    look = "\n".join(shlex.join(["sparsedd", command, str(out)]) for command in ("report", "verify"))
+    yield tag("pre", tag("code", look), tabindex=0)
     note = "The device and the number of processes are not kept with the runs: where they were others, add "
     yield tag("p", note, tag("code", "--device"), " and ", tag("code", "--processes"), ".", class_="note")
 

@@ -12,8 +12,8 @@ from sparsedd.phases import Interval, Phase
 
 MEANING = {
     Phase.LIGHT: "Pruning changes little: both accuracies are near those of the dense net.",
-    Phase.CRITICAL: "The net still learns most of its training labels, the wrong ones too, and test accuracy suffers.",
-    Phase.SWEET: "Too small to learn the wrong labels by heart, large enough for the rest: test accuracy is high.",
+    Phase.CRITICAL: "The net still learns most of its training labels by heart, and test accuracy suffers.",
+    Phase.SWEET: "Too small to learn all labels by heart, large enough for the rest: test accuracy is high.",
     Phase.COLLAPSED: "Too few weights are left, and both accuracies fall.",
 }
 

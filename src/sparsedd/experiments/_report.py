@@ -7,7 +7,7 @@ from sparsedd.experiments._document import Family, document
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._reproduce import save
-from sparsedd.experiments._sentences import summary
+from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Tables, write_levels
@@ -53,6 +53,7 @@ def write(out: Path, results: Results, family: str | None = None) -> None:
         picture = out / ("figure.png" if len(shown) == 1 else f"figure-{name}.png")
         _draw(sweep, picture)
         print(summary(sweep))
+        print(advice(sweep))
         print(picture)
     print(out / "levels.csv")
     _files.write(out / "report.html", _page(out, sweeps).encode(errors="backslashreplace"))

@@ -30,6 +30,11 @@ def summary(sweep: Sweep) -> str:
     )
 
 
+def advice(sweep: Sweep) -> phases.Advice:
+    """What to make of it."""
+    return phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"])
+
+
 def last_level(sweep: Sweep) -> str:
     """One line: the last level, in the mean over the seeds."""
     level, now = sweep.rows[0][-1], sweep.phases[float(sweep.sparsity[-1])]
