@@ -15,14 +15,23 @@ author = "The sparsedd developers"
 copyright = "the sparsedd developers"
 version = release = sparsedd.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build", "_ext"]
-myst_enable_extensions = ["deflist"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+    "pictures",
+    "results_gallery",
+    "executed",
+]
+exclude_patterns = ["_build", "_ext", "_generated"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"sparsedd {version}"
 html_static_path = ["_static"]
+html_css_files = ["sparsedd.css"]
 html_copy_source = False
 
 autodoc_inherit_docstrings = False

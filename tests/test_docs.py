@@ -17,7 +17,9 @@ import pytest
 import sparsedd
 from sparsedd import cli
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if not {"_build", "_generated", "examples"} & set(page.parts)]
 
 
 def modules() -> Iterator[ModuleType]:
@@ -139,18 +141,121 @@ def test_every_preset_is_on_its_page():
 
 
 def test_the_tutorial_runs(tmp_path):
-    text = (DOCS / "tutorial.md").read_text()
-    script = tmp_path / "tutorial.py"
-    script.write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S)))
-    command = [sys.executable, "-W", "error", script]
-    environment = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PATH": "", "HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert "Sweet from" in done.stdout
+    assert "Sweet from" in run("\n".join(blocks(DOCS / "tutorial.md")), tmp_path)
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_on_every_page_is_python(page):
-    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.M | re.S):
+    for block in blocks(page, r"(?:python|\{code-block\} python)"):
         compile(block, page.name, "exec")
+
+
+def blocks(page: Path, language: str = "python") -> list[str]:
+    """The code on a page, without the options of its directive."""
+    found = re.findall(rf"^```{language}\n((?::[\w-]+:[^\n]*\n)*)(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    return [code for _, code in found]
+
+
+def run(code: str, folder: Path) -> str:
+    """What a script prints, which must not even warn."""
+    (folder / "page.py").write_text(code)
+    environment = {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PATH": "", "HOME": str(folder)}
+    command = [sys.executable, "-W", "error", "page.py"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_of_sparsedd_has_all_of_it():
+    code = "\n".join(blocks(DOCS / "all-of-sparsedd.md", r"(?:python|\{code-block\} python)"))
+    for name, value in public().items():
+        path = name.split(".")[1:]
+        if not path:
+            continue
+        if path[0] in ("Mask", "Enforcement", "NoisyLabels", "Pruner", "Rewinder", "prunable") or inspect.ismodule(value):
+            pattern = rf"(\.|def ){path[1]}\b" if len(path) > 1 else rf"\b{path[0]}\b"
+        else:
+            pattern = rf"(\.|def ){path[2]}\b" if len(path) > 2 else rf"\b{path[0]}\.{path[1]}\b"
+        assert re.search(pattern, code), f"{name} is not on the page All of sparsedd"
+
+
+def test_all_of_sparsedd_runs(tmp_path):
+    assert "agrees" not in run("\n".join(blocks(DOCS / "all-of-sparsedd.md")), tmp_path)
+    assert (tmp_path / "figure-5" / "figure.png").exists()
+
+
+def test_the_twelve_lines_of_the_first_page_run(tmp_path):
+    (code,) = blocks(DOCS / "index.md", r"\{code-block\} python")
+    before = """
+import torch
+from torch.nn.functional import cross_entropy
+from sparsedd import data, models
+digits = data.digits().first(200)
+model = models.lenet_300_100(in_features=64, width=0.1)
+batches, test = [digits.train.tensors], [digits.test.tensors]
+"""
+    printed = run(before + code, tmp_path).splitlines()
+    assert len(printed) == 20
+    assert "sparsity 0.00%" in printed[0]
+    assert "sparsity 98." in printed[-1]
+    assert len([line for line in code.splitlines() if line]) == 12
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link into a page can lead to: its headings, as GitHub and MyST name them, and its labels."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings} | set(
+        re.findall(r"^\(([\w-]+)\)=$", text, flags=re.M)
+    )
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("results/*/*.md"), *PAGES], ids=lambda page: page.name)
+def test_no_link_is_dead(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(<?([^)\s>]+)>?\)", text):
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target) or path.startswith(("examples/", "_generated/")):  # those are made with the pages
+            continue
+        found = page.parent / path if path else page
+        assert found.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+
+
+def test_the_first_picture_says_what_its_text_says():
+    sys.path.insert(0, str(DOCS / "_ext"))
+    try:
+        pictures = import_module("pictures")
+    finally:
+        sys.path.pop(0)
+    _, accuracy = pictures.columns("test_accuracy")
+    mean = 100 * accuracy.mean(axis=0)
+    said = f"from {mean[0]:.0f} % to {mean.min():.0f} % in the Critical phase, rises to {mean.max():.0f} % in the Sweet phase"
+    assert (DOCS / "index.md").read_text().count(said) == 4
+    assert pictures.double_descent("dark", "narrow") == pictures.double_descent("dark", "narrow")
+    assert b"<svg" in pictures.memorisation()
+
+
+def test_every_result_is_in_the_gallery_and_has_its_place_on_the_page_of_results():
+    gallery, places = (DOCS / "gallery.md").read_text(), anchors(DOCS / "results.md")
+    for folder in (ROOT / "results").glob("*/*/"):
+        assert f"{{results}} {folder.parent.name}\n" in gallery
+        assert f"{folder.parent.name}-{folder.name}" in places
+
+
+def test_the_ideas_say_what_the_results_say():
+    said = re.findall(r"\[(agrees|disagrees|cannot be told)\]\(results\.md#([\w-]+)-(\d+)\)", (DOCS / "ideas.md").read_text())
+    assert len(said) >= 10
+    for verdict, family, number in said:
+        claims = (ROOT / "results" / family / number / "claims.md").read_text()
+        assert f": {verdict}. Measured" in claims, f"{family}/{number}: {verdict}"
+
+
+def test_the_words_of_the_design_are_in_the_glossary():
+    glossary = (DOCS / "glossary.md").read_text()
+    table = (DOCS / "design.md").read_text().split("## Words")[1].split("##")[0]
+    words = re.findall(r"^\| ([^|]+) \|", table, flags=re.M)[1:]
+    assert len(words) > 10
+    for word in re.findall(r"\w[\w ]*", ", ".join(words)):
+        assert re.search(rf"^{word}$", glossary, flags=re.M), word
