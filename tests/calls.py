@@ -326,6 +326,8 @@ def what_is_made_of_a_level(out: Path) -> None:
     tables.add_line(SMOKE, 1, found)
     tables.write(out / "tables")
     assert experiments.Tables.read(out / "tables").scale == "smoke"
+    tables.write(out / "tables", format="parquet")
+    assert len(tables.frame("levels")) == len(levels)
     experiments.write_levels(out / "levels.csv", {SMOKE: levels})
 
 

@@ -1,12 +1,17 @@
 """Tables: what is written is what is read."""
 
 import math
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
+import pandas
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsedd.experiments import Curves, Experiment, Level, Tables
+from sparsedd.experiments import Curves, Experiment, Level, Line, Tables, write_levels
 
 SHARE = st.floats(0, 1)
 NUMBER = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
@@ -48,3 +53,134 @@ def test_tables_are_read_as_they_were_written(levels, curves, seed):
 @given(LEVELS)
 def test_a_level_is_its_json(level):
     assert Level.from_json(level.to_json()) == level
+
+
+# ---------------------------------------------------------------- pandas and parquet
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def filled(levels: list[Level], curves: Curves) -> Tables:
+    tables, experiment = Tables(), Experiment(seed=5)
+    tables.add_levels(experiment, levels)
+    tables.add_curves(experiment, 3, "re-dense", curves)
+    n = len(curves.epoch)
+    measures = {name: values for name, values in vars(curves).items() if name != "epoch"}
+    tables.add_line(experiment, 2, Line("interpolation", tuple(k / n for k in range(n)), **measures))
+    return tables
+
+
+def kinds(frame: pandas.DataFrame) -> dict[str, str]:
+    """The kind of each column: "i", "f", or "O" for words."""
+    return {name: "O" if pandas.api.types.is_string_dtype(t) else t.kind for name, t in frame.dtypes.items()}
+
+
+@given(st.lists(LEVELS, min_size=1, max_size=4), CURVES)
+def test_the_rows_are_ready_for_pandas(levels, curves):
+    tables = filled(levels, curves)
+    for name in ("levels", "epochs", "lines"):
+        rows, frame = getattr(tables, name), tables.frame(name)
+        assert list(frame.columns) == list(rows[0])
+        found = kinds(frame)
+        for kind, columns in (("O", "experiment scale training line"), ("i", "seed level epoch remaining diverged")):
+            assert {column for column, other in found.items() if other == kind} == {*columns.split()} & {*found}
+        assert {*found.values()} == {"O", "i", "f"}
+        plain = pandas.DataFrame(rows)  # without us: the same, but where a column has no value at all
+        some = [column for column in frame if not frame[column].isna().all()]
+        pandas.testing.assert_frame_equal(plain[some], frame[some], check_dtype=False)
+        assert kinds(plain[some]) == kinds(frame[some])
+        for row, (_, read) in zip(rows, frame.iterrows(), strict=True):
+            assert all(math.isnan(read[name]) if value is None else read[name] == value for name, value in row.items())
+
+
+def test_a_table_without_rows_has_its_columns():
+    frame = Tables().frame("epochs")
+    assert len(frame) == 0
+    assert kinds(frame)["epoch"] == "i"
+    assert kinds(frame)["train_loss"] == "f"
+
+
+@given(st.lists(LEVELS, max_size=4), CURVES)
+def test_parquet_is_read_as_it_was_written(levels, curves):
+    tables = filled(levels, curves)
+    with tempfile.TemporaryDirectory() as out:
+        assert [path.name for path in tables.write(out, format="parquet")] == [
+            f"{name}.parquet" for name in ("levels", "epochs", "lines")
+        ]
+        assert Tables.read(out, format="parquet") == tables
+        for name in ("levels", "epochs", "lines"):
+            pandas.testing.assert_frame_equal(pandas.read_parquet(f"{out}/{name}.parquet"), tables.frame(name))
+
+
+@pytest.mark.parametrize("folder", [p.parent for p in sorted(RESULTS.rglob("levels.csv"))][:3], ids=lambda p: p.name)
+def test_parquet_holds_what_the_csv_holds(folder, tmp_path):
+    tables = Tables.read(folder)
+    for path in tables.write(tmp_path, format="parquet"):
+        ours, theirs = pandas.read_parquet(path), pandas.read_csv(folder / f"{path.stem}.csv")
+        common = list(theirs.columns)  # a table that is older has no column "diverged"
+        assert {*ours.columns} - {*common} <= {"diverged"}
+        pandas.testing.assert_frame_equal(ours[common], theirs, check_dtype=False, check_exact=True)
+    assert Tables.read(tmp_path, format="parquet") == tables
+    again = tmp_path / "again"
+    tables.write(again, format="parquet")
+    assert all((again / path.name).read_bytes() == path.read_bytes() for path in tmp_path.glob("*.parquet"))
+
+
+def test_a_table_that_lost_its_rows_leaves_no_file_behind(tmp_path):
+    tables = filled([], Curves((1,), (1.0,), (1.0,), (0.0,), (None,)))
+    tables.write(tmp_path, format="parquet")
+    tables.write(tmp_path)
+    Tables().write(tmp_path, format="parquet")
+    assert {path.name for path in tmp_path.iterdir()} == {"levels.parquet", "levels.csv", "epochs.csv", "lines.csv"}
+
+
+def test_the_name_tells_write_levels_the_format(tmp_path):
+    write_levels(tmp_path / "levels.parquet", {})
+    assert Tables.read(tmp_path, format="parquet") == Tables()
+
+
+def test_a_parquet_file_that_is_none_is_named(tmp_path):
+    path = tmp_path / "levels.parquet"
+    good = Tables()
+    good.write(tmp_path, format="parquet")
+    data = path.read_bytes()
+    for torn in (b"", b"experiment,scale", data[:-20]):
+        path.write_bytes(torn)
+        with pytest.raises(ValueError, match=r"levels.parquet is not a table"):
+            Tables.read(tmp_path, format="parquet")
+    for column, value, message in (
+        ("test_accuracy", 1.5, "from 0 to 1, got 1.5"),
+        ("seed", 0.5, "not a table of numbers"),
+        ("test_loss", math.inf, "must be finite"),
+    ):
+        row = dict.fromkeys(Tables().frame(), 0.0) | {"experiment": "a", "scale": "b", "seed": 0, "level": 0}
+        row |= {"remaining": 1, "diverged": 0, column: value}
+        pandas.DataFrame([row]).to_parquet(path)
+        with pytest.raises(ValueError, match=message):
+            Tables.read(tmp_path, format="parquet")
+    pandas.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(ValueError, match="levels.parquet has no column best_test_accuracy"):
+        Tables.read(tmp_path, format="parquet")
+
+
+def test_a_number_that_parquet_can_not_hold_is_refused(tmp_path):
+    tables = Tables()
+    tables.add_curves(Experiment(seed=2**64), 0, "sparse", Curves((1,), (1.0,), (1.0,), (0.0,), (0.0,)))
+    with pytest.raises(ValueError, match="parquet can't hold these rows"):
+        tables.write(tmp_path, format="parquet")
+    assert not (tmp_path / "epochs.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "call", "message"),
+    [
+        ("pandas", "Tables().frame()", "a frame needs pandas: pip install 'sparsedd[parquet]'."),
+        ("pyarrow", "Tables().write('.', format='parquet')", "parquet needs pyarrow: pip install 'sparsedd[parquet]'."),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(missing, call, message, tmp_path):
+    code = f"import sys\nsys.modules[{missing!r}] = None\nfrom sparsedd.experiments import Tables\n"
+    code += f"try:\n    {call}\nexcept ImportError as error:\n    print(error)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == message, done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1191,6 +1191,10 @@ ABOVE: list[Wrong] = [
     ),
     ("experiments.Tables.read: not there", lambda w: Tables.read("there"), FileNotFoundError, "no levels.csv in there: pass a"),
     ("experiments.Tables.read: other columns", lambda w: Tables.read("odd"), ValueError, "has no column best"),
+    ("experiments.Tables.read: format", lambda w: Tables.read("odd", format="xls"), ValueError, "'csv', 'parquet', got 'xls'"),
+    ("experiments.Tables.read: no parquet", lambda w: Tables.read("odd", format="parquet"), FileNotFoundError, "no levels.p"),
+    ("experiments.Tables.write: format", lambda w: Tables().write("odd", format=".csv"), ValueError, "format .* got '.csv'"),
+    ("experiments.Tables.frame: a name", lambda w: Tables().frame("runs"), ValueError, "'epochs', 'lines', got 'runs'"),
     ("experiments.Tables.write: a number", lambda w: Tables().write(3), TypeError, "out must be .* path, got 3"),
     ("experiments.Tables.add_levels: a name", lambda w: Tables().add_levels("x", []), TypeError, "an Experiment, got 'x'"),
     (

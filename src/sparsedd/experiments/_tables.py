@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line
+from sparsedd.experiments._parquet import packed, unpacked
 from sparsedd.experiments._records import number
 
 COLUMNS = (
@@ -39,6 +40,8 @@ WORDS = ("experiment", "scale", "training", "line")  # the columns that are not 
 WHOLE = ("seed", "level", "epoch", "remaining", "diverged")
 
 Row = dict[str, Any]
+Format: TypeAlias = Literal["csv", "parquet"]
+FORMATS = ("csv", "parquet")
 
 
 @dataclass
@@ -97,11 +100,38 @@ class Tables:
             raise ValueError(f"the tables must be of one scale, got {', '.join(scales) or 'no rows'}.")
         return scales[0]
 
-    def write(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind."""
+    def frame(self, name: Literal["levels", "epochs", "lines"] = "levels") -> Any:
+        """One of the tables as a ``pandas.DataFrame``, in which a missing number is NaN.
+
+        ``pandas.DataFrame(tables.levels)`` is nearly the same, but does not know the type of a column that has no value.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+
+        Examples
+        --------
+        >>> Tables().frame("lines").dtypes["alpha"]
+        dtype('float64')
+        """
+        _checks.one_of("name", name, tuple(TABLES))
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError("a frame needs pandas: pip install 'sparsedd[parquet]'.") from error
+        types = {column: _type(column) for column in TABLES[name]}
+        return DataFrame(getattr(self, name), columns=list(types)).astype(types)
+
+    def write(self, out: str | os.PathLike[str], *, format: Format = "csv") -> list[Path]:
+        """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind.
+
+        ``"parquet"`` has the same rows in columns that know their types; it needs the extra ``parquet``.
+        """
+        _checks.one_of("format", format, FORMATS)
         out, written = _checks.path("out", out), []
         for name, columns in TABLES.items():
-            rows, path = getattr(self, name), Path(out) / f"{name}.csv"
+            rows, path = getattr(self, name), Path(out) / f"{name}.{format}"
             if rows or name == "levels":
                 write_rows(path, columns, rows)
                 written.append(path)
@@ -110,19 +140,20 @@ class Tables:
         return written
 
     @classmethod
-    def read(cls, out: str | os.PathLike[str]) -> Self:
+    def read(cls, out: str | os.PathLike[str], *, format: Format = "csv") -> Self:
         """The tables of a folder.
 
         Raises
         ------
         FileNotFoundError
-            Without ``levels.csv``.
+            Without ``levels.csv``, or ``levels.parquet``.
         ValueError
             When a column is missing or a number is none; the message names the file.
         """
-        if not (_checks.path("out", out) / "levels.csv").exists():
-            raise FileNotFoundError(f"there is no levels.csv in {out}: pass a folder with the tables of a figure.")
-        return cls(**{name: read_rows(Path(out) / f"{name}.csv") for name in TABLES})
+        _checks.one_of("format", format, FORMATS)
+        if not (_checks.path("out", out) / f"levels.{format}").exists():
+            raise FileNotFoundError(f"there is no levels.{format} in {out}: pass a folder with the tables of a figure.")
+        return cls(**{name: read_rows(Path(out) / f"{name}.{format}") for name in TABLES})
 
 
 TABLES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
@@ -137,12 +168,14 @@ def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iter
 
 
 def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file."""
+    """Write a CSV file, or one of parquet where the name says so."""
+    if Path(path).suffix == ".parquet":
+        return _files.write(path, packed({column: _type(column) for column in columns}, rows))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     table.writerows(["" if row[column] is None else row[column] for column in columns] for row in rows)
-    _files.write(path, text.getvalue().encode())
+    return _files.write(path, text.getvalue().encode())
 
 
 def _key(experiment: Experiment) -> Row:
@@ -155,8 +188,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        reader = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
-        found, rows = list(reader.fieldnames or ()), list(reader)
+        found, rows = unpacked(path.read_bytes()) if path.suffix == ".parquet" else _csv(path.read_bytes())
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is not a table: {error}.") from error
     missing = sorted(set(columns) - set(found) - {"diverged"})  # younger than some tables
@@ -168,6 +200,15 @@ def read_rows(path: Path) -> list[Row]:
         return [{name: _value(name, row.get(name, "0")) for name in columns} for row in rows]
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is not a table of numbers: {error}.") from error
+
+
+def _csv(data: bytes) -> tuple[list[str], list[dict[str, str]]]:
+    reader = csv.DictReader(io.StringIO(data.decode(), newline=""))
+    return list(reader.fieldnames or ()), list(reader)
+
+
+def _type(column: str) -> str:
+    return "str" if column in WORDS else "int64" if column in WHOLE else "float64"
 
 
 def _value(column: str, text: str) -> Any:
