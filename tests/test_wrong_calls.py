@@ -1160,6 +1160,13 @@ ABOVE: list[Wrong] = [
         )
     ),
     ("experiments.run_all: no executor", lambda w: experiments.run_all([TINY], "new", 4), TypeError, "executor .*got 4"),
+    (
+        "experiments.run_all: device",
+        lambda w: experiments.run_all([TINY], "new", device="gpu"),
+        ValueError,
+        r"^device must be .* got 'gpu'",
+    ),
+    ("experiments.run_all: a file", lambda w: experiments.run_all([TINY], w.folder / "text"), OSError, "out must be a folder"),
     ("experiments.run_fleet: none", lambda w: next(experiments.run_fleet([], "new")), ValueError, "one experiment, got none"),
     (
         "experiments.run_fleet: two kinds",
@@ -1191,6 +1198,20 @@ ABOVE: list[Wrong] = [
     ),
     ("experiments.Tables.read: not there", lambda w: Tables.read("there"), FileNotFoundError, "no levels.csv in there: pass a"),
     ("experiments.Tables.read: other columns", lambda w: Tables.read("odd"), ValueError, "has no column best"),
+    ("experiments.Tables.read: format", lambda w: Tables.read("odd", format="xls"), ValueError, "'csv', 'parquet', got 'xls'"),
+    (
+        "experiments.Tables.read: no parquet",
+        lambda w: Tables.read("odd", format="parquet"),
+        FileNotFoundError,
+        "levels.parquet",
+    ),
+    (
+        "experiments.Tables.write: format",
+        lambda w: Tables().write("odd", format=".csv"),
+        ValueError,
+        "format must .* got '.csv'",
+    ),
+    ("experiments.Tables.frame: a name", lambda w: Tables().frame("runs"), ValueError, "'epochs', 'lines', got 'runs'"),
     ("experiments.Tables.read: format", lambda w: Tables.read("odd", format="xls"), ValueError, "'csv', 'parquet', got 'xls'"),
     ("experiments.Tables.read: no parquet", lambda w: Tables.read("odd", format="parquet"), FileNotFoundError, "no levels.p"),
     ("experiments.Tables.write: format", lambda w: Tables().write("odd", format=".csv"), ValueError, "format .* got '.csv'"),
