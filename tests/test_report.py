@@ -227,6 +227,25 @@ def test_a_single_dense_level_is_a_report_too(tmp_path):
     assert "One seed has no interval" in said
 
 
+def test_masks_of_a_net_that_diverged_end_a_run_and_it_says_so(tmp_path):
+    store(tmp_path, WHOLE, 4, diverges=True)
+    store(tmp_path, WHOLE.reinitialized(), 4)
+    said = Page(report(tmp_path)).said("p", "strong")
+    assert f"Ended early: seed 0 has 4 of {LEVELS} levels: the net whose masks it takes diverged there." in said
+    assert "Not finished" not in said
+
+
+def test_a_single_evaluation_makes_no_curve(tmp_path):
+    kept = Store(tmp_path / "runs", WHOLE)
+    with kept.locked():
+        for level in levels_of(0):
+            once = replace(level, epochs=Curves((2,), (0.5,), (0.5,), (0.5,), (0.5,)))
+            kept.add(once, {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
+    captions = Page(report(tmp_path)).said("figcaption")
+    assert "Memorisation" in captions
+    assert "Dynamics" not in captions
+
+
 def test_clean_labels_have_no_columns_of_wrong_ones(tmp_path):
     clean = replace(WHOLE, noise=None)
     kept = Store(tmp_path / "runs", clean)

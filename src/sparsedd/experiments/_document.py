@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,10 +24,14 @@ from sparsedd.experiments._sweep import Sweep
 
 @dataclass(frozen=True)
 class Family:
-    """The seeds of one experiment: what each has finished, and their sweep, or why there is none."""
+    """The seeds of one experiment: what each has finished, and their sweep, or why there is none.
+
+    ``ended`` are the seeds that end early because the net whose masks they take has diverged.
+    """
 
     results: Mapping[Experiment, Sequence[Level]]
     sweep: Sweep | ValueError
+    ended: Collection[int] = ()
 
     @property
     def experiment(self) -> Experiment:
@@ -97,9 +101,12 @@ def _notices(family: Family) -> Iterator[Html]:
     """What is missing, and why."""
     of, sweep = family.experiment.levels, family.sweep
     going = {e.seed: len(levels) for e, levels in family.results.items() if not (levels and levels[-1].diverged)}
-    missing = [f"seed {seed} has {count} of {of} levels" for seed, count in going.items() if count < of]
-    if missing:
-        yield _notice("Not finished", f"{', '.join(missing)}. The means are of the levels that all seeds shown have.")
+    short = {seed: f"seed {seed} has {count} of {of} levels" for seed, count in going.items() if count < of}
+    means = "The means are of the levels that all seeds shown have."
+    if missing := [said for seed, said in short.items() if seed not in family.ended]:
+        yield _notice("Not finished", f"{', '.join(missing)}. {means}")
+    if ended := [said for seed, said in short.items() if seed in family.ended]:
+        yield _notice("Ended early", f"{', '.join(ended)}: the net whose masks it takes diverged there. {means}")
     if isinstance(sweep, ValueError):
         yield _notice("Nothing to show", str(sweep))
     elif sweep.diverged:

@@ -43,7 +43,8 @@ def _small(sweep: Sweep, results: Results, key: str) -> list[Html]:
         pictures["Memorisation: how many of the right and of the wrong training labels the net gives."] = partial(
             plotting.against_sparsity, sweep.sparsity, memory, ylabel="labels as trained on (%)"
         )
-    for part, name in (("train", "training"), ("test", "test")):
+    once = max(len(level.epochs.epoch) for levels in results.values() for level in levels) == 1
+    for part, name in () if once else (("train", "training"), ("test", "test")):
         pictures[f"Dynamics: {name} accuracy in the course of training, at four levels."] = partial(
             plotting.against_epoch, _dynamics(sweep, results, part), ylabel=f"{name} accuracy (%)"
         )

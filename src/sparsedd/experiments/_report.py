@@ -1,5 +1,6 @@
 """Report: the table, the pictures, the sentences and the page of the runs in a folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sparsedd import _files
@@ -86,8 +87,20 @@ def _draw(sweep: Sweep, path: Path) -> None:
 
 
 def _page(out: Path, sweeps: dict[str, Sweep | ValueError]) -> str:
+    begun = begun_in(out)
     families: dict[str, Results] = {name: {} for name in sweeps}
-    for experiment, levels in begun_in(out).items():
+    for experiment, levels in begun.items():
         if family_of(experiment) in families:
             families[family_of(experiment)][experiment] = levels
-    return document([Family(families[name], sweep) for name, sweep in sweeps.items()], out)
+    ended = {experiment for experiment in begun if _ended(experiment, begun)}
+    return document(
+        [Family(results, sweeps[name], {e.seed for e in ended & results.keys()}) for name, results in families.items()], out
+    )
+
+
+def _ended(experiment: Experiment, begun: Results) -> bool:
+    """Has it come as far as it can, because the net whose masks it takes has diverged?"""
+    if experiment.tickets_of is None:
+        return False
+    tickets = begun.get(replace(experiment, retraining=experiment.tickets_of, tickets_of=None), [])
+    return bool(tickets and tickets[-1].diverged and len(begun[experiment]) == len(tickets))

@@ -66,7 +66,7 @@ def _inline(svg: str, label: str, key: str) -> Html:
     box = re.search(r'viewBox="([^"]+)"', svg)
     inner = re.search(r"<svg[^>]*>(.*)</svg>", svg, re.DOTALL)
     if not box or not inner:
-        raise RuntimeError("matplotlib has written an SVG of an unknown form: pass another version of it to this project.")
+        raise RuntimeError("this version of matplotlib writes SVG of a form that is not known here: install another one.")
     text = re.sub(r"<(metadata|style)\b.*?</\1>|<!--.*?-->", "", inner[1], flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)[\")]", text))  # ids that something refers to; two pictures may have the same
     text = re.sub(r' id="([^"]*)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", text)
