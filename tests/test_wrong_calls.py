@@ -1166,7 +1166,12 @@ ABOVE: list[Wrong] = [
         ValueError,
         r"^device must be .* got 'gpu'",
     ),
-    ("experiments.run_all: a file", lambda w: experiments.run_all([TINY], w.folder / "text"), OSError, "out must be a folder"),
+    (
+        "experiments.run_all: a file",
+        lambda w: experiments.run_all([TINY], w.folder / "text"),
+        NotADirectoryError,
+        "text is a file, and out must be a folder",
+    ),
     ("experiments.run_fleet: none", lambda w: next(experiments.run_fleet([], "new")), ValueError, "one experiment, got none"),
     (
         "experiments.run_fleet: two kinds",
