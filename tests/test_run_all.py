@@ -78,7 +78,7 @@ def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Iterator[Futur
         yield thread.submit(function, *arguments)
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
