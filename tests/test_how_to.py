@@ -4,12 +4,15 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from helpers import blocks
+from sphinx.errors import ExtensionError
 from torch import Tensor
 
 from sparsedd import Mask
@@ -130,3 +133,53 @@ def test_both_ways_to_use_a_mask_say_the_same():
 
 def test_the_table_has_a_dozen_lines():
     assert len(rows(TABLE, "To make a mask")) + len(rows(TABLE, "To use it")) == 13
+
+
+# ---------------------------------------------------------------- the tutorial, whose blocks run while the pages are built
+
+
+def executed(source: str, folder: Path, *, gallery: str = "True") -> str:
+    """A page as it is shown."""
+    spec = spec_from_file_location("executed", HOW_TO.parent / "_ext" / "executed.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page, app = [source], SimpleNamespace(srcdir=folder, config=SimpleNamespace(plot_gallery=gallery))
+    module.execute(app, "tutorial", page)
+    return page[0]
+
+
+DRAWS = """Text.
+
+```python
+from sparsedd import plotting
+
+print("a " * 60)
+ax = plotting.against_sparsity([0, 0.5], {"ticket": [1, 2]}, ylabel="loss")
+```
+
+```python
+print(ax.get_ylabel())
+```
+"""
+
+
+def test_below_a_block_stands_what_it_printed_and_drew(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    page = executed(DRAWS, tmp_path)
+    first, second = re.findall(r"^```text\n(.*?)^```$", page, flags=re.M | re.S)
+    assert max(map(len, first.splitlines())) <= 80
+    assert first.split() == ["a"] * 60
+    assert second == "loss\n"
+    (picture,) = re.findall(r"^!\[loss against sparsity \(%\)\]\((.+)\)$", page, flags=re.M)
+    assert (tmp_path / picture).read_text().startswith("<?xml")
+    assert page.index(first) < page.index(picture) < page.index("print(ax")
+
+
+def test_a_page_is_left_alone_where_nothing_is_to_be_run(tmp_path):
+    assert executed(DRAWS, tmp_path, gallery="0") == DRAWS
+
+
+def test_a_block_that_fails_fails_the_build(tmp_path):
+    with pytest.raises(ExtensionError, match=r"tutorial\.md: this block\s+1 / 0\s+failed:(.|\s)+ZeroDivisionError"):
+        executed("```python\n1 / 0\n```\n", tmp_path)

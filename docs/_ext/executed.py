@@ -39,6 +39,7 @@ def execute(app, page, source):
         pyplot.close(figure)
         return f"\n![{ax.get_ylabel()} against {ax.get_xlabel()}](_generated/{page}/{file})\n"
 
+    pyplot.close("all")  # what others have left
     for old in pictures.iterdir():
         old.unlink()
     with TemporaryDirectory() as folder, chdir(folder):
