@@ -206,6 +206,7 @@ def the_phases(out: Path) -> None:
     descent = double_descent(S, [TEST, TEST[::-1]], seed=1)
     assert isinstance(descent, DoubleDescent)
     assert isinstance(descent.dip_interval, Interval)
+    repr(descent)
 
 
 @of("phases.advise", "phases.Advice")
@@ -295,6 +296,7 @@ def an_experiment(out: Path) -> None:
     store.mask(1), store.digest(1), store.momentum(1)
     assert experiments.Level.from_json(levels[0].to_json()) == levels[0]
     assert not levels[0].diverged
+    repr((store, levels[0], levels[0].epochs))
 
 
 @of("experiments.run", "experiments.reinit", "experiments.run_all", "experiments.work", "experiments.run_fleet")
@@ -328,6 +330,7 @@ def what_is_made_of_a_level(out: Path) -> None:
     assert experiments.Tables.read(out / "tables").scale == "smoke"
     tables.write(out / "tables", format="parquet")
     assert len(tables.frame("levels")) == len(levels)
+    repr((tables, record, found))
     experiments.write_levels(out / "levels.csv", {SMOKE: levels})
 
 
@@ -338,6 +341,7 @@ def what_is_damaged(out: Path) -> None:
     (finding,) = experiments.verify(out)
     assert isinstance(finding, experiments.Finding)
     assert "is missing" in str(finding)
+    repr(finding)
     assert all(finding.ok for finding in experiments.repair(out))
 
 
@@ -346,6 +350,6 @@ def a_figure(out: Path) -> None:
     figure = experiments.FIGURES["7"].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke")
     repr((figure, figure.panels, len(figure.experiments), figure.members()))
     claims = experiments.reproduce(figure, out, seeds=1)
-    assert all(isinstance(claim, experiments.Claim) and str(claim) for claim in claims)
+    assert all(isinstance(claim, experiments.Claim) and str(claim) and repr(claim) for claim in claims)
     assert isinstance(figure.panels[0], experiments.Panel)
     assert figure.is_of(figure.tables(out / "runs", 1))

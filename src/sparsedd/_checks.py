@@ -33,6 +33,9 @@ class Named(dict[str, V]):
         super().__init__(things)
         self._what = what
 
+    def __repr__(self) -> str:
+        return f"{len(self)} {self._what.removesuffix('s')}s by name: {', '.join(map(repr, self))}"
+
     def __missing__(self, name: object) -> V:
         raise Missing(f"there is no {self._what} {name!r}. There are {', '.join(map(repr, self))}.")
 

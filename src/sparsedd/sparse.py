@@ -85,6 +85,9 @@ class SparseLinear(nn.Module):
         """The share of the weights that is kept."""
         return len(self.values) / max(1, self.shape.numel())
 
+    def extra_repr(self) -> str:
+        return f"{self.shape[1]} to {self.shape[0]} features, {self.density:.2%} of the weights"
+
     def forward(self, x: Tensor) -> Tensor:
         """The outputs (..., out) for inputs (..., in)."""
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:

@@ -6,6 +6,7 @@ told*. Intervals are Student's, over the seeds. Fewer than three seeds tell noth
 """
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -35,6 +36,9 @@ class Claim:
     claim: str
     measured: str
     verdict: Verdict
+
+    def __repr__(self) -> str:
+        return f"Claim({self.verdict}: {shorten(self.claim, 90, placeholder=' …')})"
 
     def __str__(self) -> str:
         return f"{self.claim}: {self.verdict}. Measured: {self.measured}."

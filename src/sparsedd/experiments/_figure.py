@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from textwrap import shorten
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import torch
@@ -70,7 +71,8 @@ class Figure:
         object.__setattr__(self, "label", self.label or f"Figure {self.number}")
 
     def __repr__(self) -> str:
-        return f"Figure({self.label.removeprefix('Figure ')}, {self.scale} scale, {len(self.panels)} panels: {self.caption})"
+        caption = shorten(self.caption, 78, placeholder=" …")
+        return f"Figure({self.label.removeprefix('Figure ')}, {self.scale} scale, {len(self.panels)} panels: {caption})"
 
     def on(self, preset: Experiment) -> Self:
         """What the figure shows, shown with another preset: its data, its model, its training.

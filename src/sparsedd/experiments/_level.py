@@ -26,6 +26,9 @@ class Curves:
     train_loss: tuple[float | None, ...]
     test_loss: tuple[float | None, ...]
 
+    def __repr__(self) -> str:
+        return f"Curves({len(self.epoch)} points to epoch {self.epoch[-1]}, test accuracy {self.test_accuracy[-1]:.2%})"
+
     @classmethod
     def of(cls, points: Iterable[tuple[int, float, float, float, float]]) -> Self:
         """Of (epoch, train accuracy, test accuracy, train loss, test loss) one after the other."""
@@ -76,6 +79,10 @@ class Level:
     test_loss: float | None
     seconds: float
     epochs: Curves
+
+    def __repr__(self) -> str:
+        accuracies = f"train accuracy {self.train_accuracy:.2%}, test accuracy {self.test_accuracy:.2%}"
+        return f"Level({self.level}, sparsity {self.sparsity:.2%}, {accuracies}{', diverged' if self.diverged else ''})"
 
     @property
     def diverged(self) -> bool:

@@ -44,6 +44,10 @@ class Line:
     test_loss: tuple[float | None, ...]
     test_accuracy: tuple[float | None, ...]
 
+    def __repr__(self) -> str:
+        ends = f" from {self.alpha[0]:g} to {self.alpha[-1]:g}" if self.alpha else ""
+        return f"Line({self.name}, {len(self.alpha)} points{ends})"
+
     def __post_init__(self) -> None:
         if not re.fullmatch(r"interpolation|direction \d+", self.name):
             raise ValueError(f"a line is called 'interpolation' or 'direction 0', got {self.name!r:.40}.")

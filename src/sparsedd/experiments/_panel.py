@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.noise import FLIPS, Asymmetric
 
@@ -35,6 +36,9 @@ class Panel:
     sweeps: tuple[Experiment, ...]
     at: int | None = None
     factor: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"Panel({self.title}: {listed([sweep.name for sweep in self.sweeps], 1)})"
 
 
 def moved(panel: Panel, preset: Experiment) -> Panel:

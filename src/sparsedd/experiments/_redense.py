@@ -45,6 +45,9 @@ class Redense:
     dense: Curves
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"Redense(level {self.level}, sparsity {self.sparsity:.2%}, {self.factor:g} times the last rate, {self.dense!r})"
+
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """The record of its ``asdict``; ValueError where a field is missing or is not what it must be."""

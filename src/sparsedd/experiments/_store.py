@@ -49,6 +49,9 @@ class Store:
             other = _experiment(path)
             raise ValueError(f"{path} is the configuration of {other!r}: move the folder away and run again.")
 
+    def __repr__(self) -> str:
+        return f"Store({self.path})"
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """The store in a folder that exists: its experiment is read from the configuration there."""

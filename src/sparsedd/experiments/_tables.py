@@ -65,6 +65,9 @@ class Tables:
     epochs: list[Row] = field(default_factory=list)
     lines: list[Row] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"Tables({', '.join(f'{len(getattr(self, name)):,} rows of {name}' for name in TABLES)})"
+
     def add_levels(self, experiment: Experiment, levels: Iterable[Level]) -> None:
         """A row for each level."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")

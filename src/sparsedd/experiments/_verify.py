@@ -43,6 +43,9 @@ class Finding:
     ok: bool = False
     level: int | None = None
 
+    def __repr__(self) -> str:
+        return f"Finding({'well' if self.ok else 'not well'}: {self.path})"
+
     def __str__(self) -> str:
         return self.message
 

@@ -33,6 +33,13 @@ class DoubleDescent:
     peak_sparsity: float
     seeds: int
 
+    def __repr__(self) -> str:
+        dip, gain = (
+            f"{what} {100 * size:.1f} points at {where:.2%}"
+            for what, size, where in (("dip", self.dip, self.dip_sparsity), ("gain", self.gain, self.peak_sparsity))
+        )
+        return f"DoubleDescent({dip}, {gain}, {self.seeds} {'seed' if self.seeds == 1 else 'seeds'})"
+
 
 def double_descent(
     sparsity: ArrayLike, test_accuracy: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
