@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparsedd.phases._curves import Array, accuracies, levels, tolerated
 from sparsedd.phases._interval import Interval, bootstrap
@@ -25,7 +25,8 @@ class Advice:
         Test accuracy at ``ship`` less that of the dense net, as a new seed may expect it: each seed is measured at the level
         that the *other* seeds choose. A single seed chooses for itself, which flatters it.
     gain_interval
-        Bootstrap interval of it over the seeds, which so counts the choice; nan for a single seed.
+        Bootstrap interval of it over the seeds, each resample choosing anew, so that it counts the choice; nan for a single
+        seed.
     best_gain
         The same as ``gain``, at ``best``.
     phase
@@ -165,19 +166,16 @@ def advise(
     train, test = accuracies("train_accuracy", train_accuracy, s).mean(axis=0), accuracies("test_accuracy", test_accuracy, s)
     found = phases(s, train, test, tolerance=tolerance)
     near, mean, n = tolerated(tolerance), test.mean(axis=0), len(test)
-    others = ~np.eye(n, dtype=bool) if n > 1 else np.ones((1, 1), dtype=bool)
-
-    def gains(near: float) -> Array:
-        chosen = [sparsest(test[rest].mean(axis=0), near) for rest in others]
-        return test[np.arange(n), chosen] - test[:, 0]
-
+    once = np.arange(n)[None]
     ahead = outlook(found, train, mean, near)
     return Advice(
         ship=float(s[sparsest(mean, near)]),
         best=float(s[sparsest(mean, tolerated(0))]),
-        gain=float(gains(near).mean()),
-        gain_interval=bootstrap(gains(near), confidence=confidence, seed=seed, resamples=resamples),
-        best_gain=float(gains(tolerated(0)).mean()),
+        gain=float(_gain(test, once, near)[0]),
+        gain_interval=bootstrap(
+            lambda picks: _gain(test, picks, near), n, confidence=confidence, seed=seed, resamples=resamples
+        ),
+        best_gain=float(_gain(test, once, tolerated(0))[0]),
         phase=ahead.phase,
         further=ahead.further,
         because=ahead.because,
@@ -186,6 +184,18 @@ def advise(
         tolerance=float(tolerance),
         confidence=float(confidence),
     )
+
+
+def _gain(test: Array, picks: NDArray[np.int64], near: float) -> Array:
+    """The mean gain of the seeds of each pick, (resamples,): each is measured at the level that the others choose."""
+    r, n = picks.shape
+    counts = np.bincount((picks + n * np.arange(r)[:, None]).ravel(), minlength=r * n).reshape(r, n)
+    sums: Array = counts @ test
+    mean: Array = np.zeros(r)
+    for seed, times in zip(test, counts.T[..., None], strict=True):
+        others = np.where(times < n, (sums - times * seed) / np.maximum(n - times, 1), seed)  # alone, it chooses for itself
+        mean += times[:, 0] / n * (seed[sparsest(others, near)] - seed[0])
+    return mean
 
 
 def _points(tolerance: float) -> str:

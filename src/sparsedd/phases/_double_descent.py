@@ -72,12 +72,12 @@ def double_descent(
     curves = accuracies("test_accuracy", test_accuracy, s)
     i, j = dip_and_peak(curves.mean(axis=0))
     dips, gains = curves[:, 0] - curves[:, i], curves[:, j] - curves[:, 0]
-    interval = partial(bootstrap, confidence=confidence, seed=seed, resamples=resamples)
+    interval = partial(bootstrap, n=len(curves), confidence=confidence, seed=seed, resamples=resamples)
     return DoubleDescent(
         dip=float(dips.mean()),
         gain=float(gains.mean()),
-        dip_interval=interval(dips),
-        gain_interval=interval(gains),
+        dip_interval=interval(lambda picks: dips[picks].mean(axis=1)),
+        gain_interval=interval(lambda picks: gains[picks].mean(axis=1)),
         dip_sparsity=float(s[i]),
         peak_sparsity=float(s[j]),
         seeds=len(curves),

@@ -1,9 +1,11 @@
-"""Interval: how sure a mean over the seeds is."""
+"""Interval: how sure a number is that is made of a few seeds."""
 
+from collections.abc import Callable
 from math import nan
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsedd import _checks, _random
 from sparsedd.phases._curves import Array
@@ -16,16 +18,17 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values: Array, *, confidence: float, seed: int, resamples: int) -> Interval:
-    """The percentile bootstrap interval of the mean of one value a seed; nan for a single seed."""
+def bootstrap(
+    measure: Callable[[NDArray[np.int64]], Array], n: int, *, confidence: float, seed: int, resamples: int
+) -> Interval:
+    """The percentile bootstrap interval of what is measured of picks of ``n`` seeds, (resamples, n); nan for one seed."""
     if not 0 < _checks.real("confidence", confidence) < 1:
         hint = f" It is a share, not a percentage: did you mean {confidence / 100:g}?" if 1 < confidence <= 100 else ""
         raise ValueError(f"confidence must be in (0, 1), got {confidence}.{hint}")
     _checks.whole("seed", seed)
     _checks.whole("resamples", resamples, least=1)
-    if len(values) == 1:
+    if n == 1:
         return Interval(nan, nan)
-    n = len(values)
     picks = _random.integers(("bootstrap", seed), resamples * n, n).reshape(resamples, n)
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(measure(picks), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))

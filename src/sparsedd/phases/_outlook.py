@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsedd.phases._curves import Array
 from sparsedd.phases._phases import Phase, Phases
@@ -42,9 +43,11 @@ def outlook(found: Phases, train: Array, test: Array, near: float) -> Outlook:
     return Outlook(phase, False, reasons[phase])
 
 
-def sparsest(test: Array, near: float) -> int:
-    """The last level whose test accuracy is near the best."""
-    return int(np.flatnonzero(test >= test.max() - near)[-1])
+def sparsest(test: Array, near: float) -> NDArray[np.intp]:
+    """The last level whose test accuracy is near the best, of each curve."""
+    good = test >= test.max(axis=-1, keepdims=True) - near
+    last: NDArray[np.intp] = test.shape[-1] - 1 - np.argmax(good[..., ::-1], axis=-1)
+    return last
 
 
 def percent(share: float, digits: int = 2) -> str:
