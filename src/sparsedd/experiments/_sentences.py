@@ -30,14 +30,14 @@ def summary(sweep: Sweep) -> str:
     )
 
 
-def advice(sweep: Sweep) -> phases.Advice:
+def advice(sweep: Sweep, resamples: int = 10_000) -> phases.Advice:
     """What to make of it."""
-    return phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"])
+    return phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], resamples=resamples)
 
 
 def last_level(sweep: Sweep) -> str:
     """One line: the last level, in the mean over the seeds."""
-    level, now = sweep.rows[0][-1], sweep.phases[float(sweep.sparsity[-1])]
+    level, now = sweep.rows[0][-1], advice(sweep, resamples=1).phase  # which knows a dip that has not ended yet
     train, test = (100 * sweep[f"{part}_accuracy"][:, -1] for part in ("train", "test"))
     spread = f" ± {test.std(ddof=1):.1f}" if len(test) > 1 else ""
     return (
