@@ -26,9 +26,10 @@ def card(folder: Path) -> str:
     readme = (folder.parent / "README.md").read_text()
     command = re.search(r"sparsedd figure N --on \S+ --scale \S+ --seeds \S+", readme).group()
     command = re.sub(r"--seeds \S+", f"--seeds {seeds}", command.replace(" N ", f" {folder.name} "))
+    command = command.replace(" --scale", " \\\n  --scale")
     where = f"results.md#{folder.parent.name}-{folder.name}"
     picture = f"[![{title}](../results/{folder.parent.name}/{folder.name}/figure.png)]({where})"
-    lines = f"[{title}]({where})", picture, caption, f"Claims: {said}", f"`{command}`"
+    lines = f"[{title}]({where})", picture, caption, f"Claims: {said}", f"```sh\n{command}\n```"
     return "\n\n".join(["::::{container} card", *lines, "::::"])
 
 
@@ -40,6 +41,8 @@ class Results(SphinxDirective):
     def run(self):
         folders = [path.parent for path in (RESULTS / self.arguments[0]).glob("*/claims.md")]
         figures = sorted(folders, key=lambda path: int(path.name))
+        for path in [Path(__file__), *(folder / name for folder in figures for name in ("claims.md", "levels.csv"))]:
+            self.env.note_dependency(str(path))
         text = "\n\n".join([":::::{container} cards gallery", *map(card, figures), ":::::"])
         return self.parse_text_to_nodes(text)
 
