@@ -1,19 +1,27 @@
 """The command line."""
 
 import csv
+import os
 import re
+import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from sparsedd import cli
 from sparsedd.cli import main
-from sparsedd.experiments import FINETUNING, PRESETS, Store, run
+from sparsedd.cli._plan import _about
+from sparsedd.cli._progress import Progress
+from sparsedd.experiments import FINETUNING, PRESETS, Store, Tables, run
 
 
 def test_run_leaves_a_table_a_picture_and_three_sentences_and_continues(tmp_path, capfd):
@@ -67,18 +75,217 @@ def test_an_error_in_a_worker_is_one_line_and_exit_1(tmp_path, capfd, device, me
     assert re.search(f"sparsedd: .*({message})", capfd.readouterr().err)
 
 
-def test_an_interrupt_ends_the_workers_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "sparsedd", "demo", "--out", str(tmp_path), "--seeds", "2"]
-    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has its background jobs ignore it
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeded)
-    assert "35 levels" in running.stdout.readline()
-    assert running.stdout.readline().startswith("level  0")
-    running.send_signal(signal.SIGINT)
+# ---------------------------------------------------------------- on a terminal, and interrupted
+
+
+def begun(arguments, **streams):
+    """The command, in a process group of its own in which an interrupt is heard: a shell has its background jobs ignore it."""
+    heeded = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-W", "error", "-m", "sparsedd", *arguments]
+    return subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=heeded, **streams)
+
+
+@pytest.mark.parametrize("command", [["run", "lenet-digits"], ["figure", "37"]], ids=" ".join)
+def test_an_interrupt_ends_the_workers_and_the_command_that_it_names_goes_on(tmp_path, command):
+    arguments = [*command, "--scale", "smoke", "--seeds", "8", "--processes", "2", "--out", str(tmp_path / "a folder")]
+    running = begun(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not list(tmp_path.rglob("levels.jsonl")):
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all processes of the group
     began = time.monotonic()
     _, err = running.communicate(timeout=300)
     assert running.returncode == 130
-    assert "goes on from here" in err
     assert time.monotonic() - began < 60, "the workers were not waited for"
+    there = sorted(tmp_path.rglob("*"))
+    time.sleep(1)
+    assert sorted(tmp_path.rglob("*")) == there, "a worker has gone on"
+    said = err.strip().splitlines()
+    assert said[0] == "Stopped. All finished levels are kept. The same command goes on from here:"
+    assert len(said) == 2, err
+    assert list(tmp_path.rglob("*sparsedd-tmp")) == []
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("00.*.safetensors")}
+    words = shlex.split(said[1])
+    assert words[1:] == ["-m", "sparsedd", *arguments]
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("02.weights.safetensors"))) == 8
+    assert kept.items() <= {path: path.read_bytes() for path in tmp_path.rglob("00.*.safetensors")}.items()
+
+
+def test_an_interrupt_of_what_keeps_nothing_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sparsedd.experiments.verify", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["verify", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == f"\nStopped. The same command begins again:\n  sparsedd verify {tmp_path}\n"
+
+
+@pytest.mark.parametrize("where", ["on the path", "elsewhere", "as a module"])
+def test_the_command_that_goes_on_can_be_typed(tmp_path, monkeypatch, where, capsys):
+    for folder in ("bin", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sparsedd").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "sparsedd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    place = {"on the path": "bin/sparsedd", "elsewhere": "other/sparsedd", "as a module": "__main__.py"}[where]
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / place), "verify", "my runs"])
+    said = cli._typed(None)
+    python = f"{Path(sys.executable).name} -m sparsedd"
+    expected = {"on the path": "sparsedd", "elsewhere": str(tmp_path / place), "as a module": python}[where]
+    assert said == f"{expected} verify 'my runs'"
+
+
+def seen(arguments, stdout=None):
+    """What a terminal of 100 columns is sent, and the exit status."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    running, sent = begun(arguments, stdin=theirs, stdout=stdout or theirs, stderr=theirs), b""
+    os.close(theirs)
+    with suppress(OSError):  # the terminal is gone with its last process
+        while data := os.read(ours, 65536):
+            sent += data
+    os.close(ours)
+    return running.wait(timeout=60), sent.decode()
+
+
+def test_a_terminal_shows_a_bar_with_the_time_left_and_whole_lines(tmp_path):
+    arguments = ["run", "lenet-digits", "--scale", "smoke", "--seeds", "3", "--processes", "1", "--out", str(tmp_path)]
+    status, sent = seen(arguments)
+    assert status == 0, sent
+    assert re.search(r"\rlenet-digits: +\d+ %\|.*\| \d of 9 levels, \d\d:\d\d so far, (\?|\d\d:\d\d) left", sent)
+    lines = [line.split("\r")[-1].strip() for line in sent.replace("\r\n", "\n").split("\n")]
+    assert [line.split()[1] for line in lines if line.startswith("level")] == ["0", "1", "2"]
+    assert all(re.fullmatch(r"level +\d .* \w+", line) for line in lines if "sparsity " in line and "train " in line)
+    assert not any("so far" in line for line in lines), "the bar is gone in the end"
+    with open(tmp_path / "log", "w") as log:
+        status, sent = seen(["figure", "5", "--scale", "smoke", "--seeds", "2", "--out", str(tmp_path / "5")], stdout=log)
+    assert status == 0, sent
+    assert re.search(r"\rFigure 5: .* of 6 levels", sent)
+    assert "\N{GREEK SMALL LETTER EPSILON}" in (tmp_path / "log").read_text()
+    assert "of 6 levels" not in (tmp_path / "log").read_text()
+
+
+def test_where_nobody_looks_there_is_no_bar(tmp_path):
+    arguments = ["figure", "5", "--scale", "smoke", "--seeds", "1", "--processes", "1", "--out", str(tmp_path)]
+    out, err = begun(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE).communicate(timeout=300)
+    assert err == ""
+    assert "3 of 3 levels; 1 of 1 runs of this stage\n" in out
+    assert "\r" not in out
+
+
+NOTEBOOK = """
+import sys
+from types import ModuleType, SimpleNamespace
+sys.modules |= {name: ModuleType(name) for name in ("ipykernel", "ipykernel.zmqshell", "IPython")}
+sys.modules["IPython"].get_ipython = lambda: SimpleNamespace()
+from sparsedd.cli._progress import Progress
+with Progress("a notebook without ipywidgets", "levels", 3, 1) as progress:
+    progress.to(2)
+    progress.say(f"shown: {progress.shown}")
+"""
+
+
+def test_a_notebook_without_widgets_is_not_warned():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", NOTEBOOK], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr) == ("shown: False\n", "")
+
+
+def test_without_tqdm_there_are_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress("all", "levels", 3, 0) as progress:
+        progress.to(1)
+        progress.say("a line")
+    assert not progress.shown
+    assert capsys.readouterr() == ("a line\n", "")
+
+
+# ---------------------------------------------------------------- help
+
+
+def commands():
+    (parsers,) = [action.choices for action in cli._parser()._actions if action.choices]
+    return parsers
+
+
+def test_every_example_in_a_help_is_a_command(capsys):
+    shown = {name: parser.format_help() for name, parser in commands().items()} | {"": cli._parser().format_help()}
+    for name, text in shown.items():
+        lines = [line for line in text.splitlines() if re.match(r"  (SPARSEDD_DATA=\w+ )?sparsedd ", line)]
+        assert lines, name
+        assert name == "" or any(f"sparsedd {name}" in line for line in lines)
+        for line in lines:
+            arguments = shlex.split(re.split(r"\s{2,}", line.strip())[0])[1:]
+            if "--help" in arguments:
+                with pytest.raises(SystemExit, match="0"):
+                    cli._parser().parse_args(arguments)
+            else:
+                cli._parser().parse_args(arguments)
+
+
+def test_the_first_help_names_every_command_and_what_it_is_for():
+    text = cli._parser().format_help()
+    for name in commands():
+        assert re.search(rf"^    {name} +\w.{{20}}", text, flags=re.M), name
+
+
+# ---------------------------------------------------------------- dry runs
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    smoke = ["--scale", "smoke", "--processes", "1"]
+    command = ["run", "lenet-digits", *smoke, "--seeds", "2", "--reinit", "--out", "here"]
+    assert main([*command, "--dry-run"]) == 0
+    printed = capfd.readouterr().out
+    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
+    assert "magnitude-reinit-of-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
+    assert "Runs would be in here/runs, table and picture in here; 1 process, cpu." in printed
+    assert re.search(r"about [\d.]+ (seconds|minutes) on this machine as it is now: an estimate", printed)
+    assert list(tmp_path.iterdir()) == []
+    assert main(["run", "lenet-digits", *smoke, "--out", "here"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capfd.readouterr()
+    assert main([*command, "--fleet", "--dry-run"]) == 0
+    printed = capfd.readouterr().out
+    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 3 of 6 are done" in printed
+    assert "is not estimated" in printed
+    assert main(["run", "lenet-digits", *smoke, "--out", "here", "--dry-run"]) == 0
+    printed = capfd.readouterr().out
+    assert "seed 0: 3 levels of 2 epochs; all are done" in printed
+    assert "Nothing is left to be computed" in printed
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_dry_run_of_a_figure_counts_its_nets_too(tmp_path, capfd):
+    command = ["figure", "40", "--scale", "smoke", "--seeds", "1", "--processes", "1", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run"]) == 0
+    assert "then up to 4 nets trained on without mask, and the line from each" in capfd.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert main(command) == 0
+    lost = sorted(tmp_path.rglob("*.interpolation.safetensors"))
+    lost[0].unlink()
+    capfd.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    assert "then up to 1 net trained on" in capfd.readouterr().out
+
+
+def test_a_dry_run_without_the_data_says_so_and_downloads_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path / "none"))
+    assert main(["run", "lenet-mnist", "--processes", "1", "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    printed = capfd.readouterr().out
+    assert f"The files of mnist are not in {tmp_path / 'none'}" in printed
+    assert "36 levels of 80 epochs" in printed
+    assert "an estimate" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.21, "3.2 seconds"), (118, "120 seconds"), (130, "2.2 minutes"), (9999, "2.8 hours"), (1e6, "12 days")],
+)
+def test_durations_are_told_as_roughly_as_they_are_known(seconds, text):
+    assert _about(seconds) == text
 
 
 def test_a_table_holds_all_seeds_and_a_report_never_mixes_experiments(tmp_path, capfd):
@@ -151,6 +358,14 @@ def test_several_tables_do_not_go_into_one_folder(tmp_path, capfd):
     assert not (tmp_path / "d").exists()
 
 
+def test_drawing_reads_each_table_once(tmp_path, monkeypatch):
+    assert main(["figure", "5", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path / "5")]) == 0
+    folders, read = [], Tables.read
+    monkeypatch.setattr(Tables, "read", lambda out: folders.append(out) or read(out))
+    assert main(["figure", "5", "--from", str(tmp_path)]) == 0
+    assert folders == [tmp_path / "5"]
+
+
 def test_processes_do_not_change_a_figure(tmp_path, capfd):
     for processes in ("1", "2"):
         out = tmp_path / processes
@@ -206,7 +421,7 @@ def test_tables_of_the_figure_before_do_not_stay(tmp_path):
     assert not (tmp_path / "epochs.csv").exists()
 
 
-@pytest.mark.parametrize("option", ["--seeds 3", "--seed 0", "--scale small", "--device cpu", "--runs x"])
+@pytest.mark.parametrize("option", ["--seeds 3", "--seed 0", "--scale small", "--device cpu", "--runs x", "--dry-run"])
 def test_drawing_tables_takes_no_option_of_computing(tmp_path, capsys, option):
     assert main(["figure", "5", "--from", str(tmp_path), *option.split()]) == 1
     assert f"leave out {option.split()[0]}" in capsys.readouterr().err

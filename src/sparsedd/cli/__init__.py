@@ -12,6 +12,15 @@ import sparsedd
 from sparsedd import _checks
 from sparsedd.cli import _data, _demo, _figure, _report, _run, _verify
 
+EXAMPLES = """first:
+  sparsedd demo                       the whole phenomenon, in about a minute: demo/figure.png
+  sparsedd report demo                what came of it, and what to do about it
+  sparsedd figure 5 --scale smoke     a figure of the paper, as small as can be
+  sparsedd run --help                 what can be changed about an experiment
+
+Each command has examples of its own: sparsedd COMMAND --help.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains.
@@ -62,9 +71,14 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sparsedd", description="Unstructured pruning, and sparse double descent.")
+    parser = argparse.ArgumentParser(
+        prog="sparsedd",
+        description="Unstructured pruning, and sparse double descent.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"sparsedd {sparsedd.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     for command in (_demo, _run, _figure, _report, _verify, _data):
         command.add(commands)
     return parser

@@ -3,24 +3,39 @@
 import argparse
 from pathlib import Path
 
-from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, new, processes
+from sparsedd.cli._plan import Plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._pool import watched, workers
 from sparsedd.experiments._reproduce import finish, told
 from sparsedd.experiments._scales import SCALES
 
+EXAMPLES = """examples:
+  sparsedd figure list                  all 49, a line each
+  sparsedd figure 5 --scale smoke       seconds, on the digits: it shows that everything is there
+  sparsedd figure 5 --dry-run           what would run, and how long it would take here
+  sparsedd figure 5                     MNIST, in reach of two cores: figures/5/figure.png, and the paper's claims
+  sparsedd figure 4 --on lenet-mnist    what Figure 4 shows of CIFAR-10, shown on MNIST
+  sparsedd figure 5 --from figures/5    draw it again of its tables
+
+Ctrl-C stops it. The same command goes on from there. Data files are looked for in the folder that SPARSEDD_DATA names.
+"""
+
 # The options that are about computing a figure, with their defaults.
-COMPUTING = {"scale": "small", "seeds": None, "seed": 0, "runs": None, "processes": None, "device": "cpu", "fleet": False}
+COMPUTING = dict.fromkeys(("seeds", "runs", "processes")) | {"scale": "small", "seed": 0, "device": "cpu"}
+COMPUTING |= {"fleet": False, "dry_run": False}
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("figure", help="a figure of the paper, and what it says of the paper's claims")
+    parser = new(commands, "figure", "a figure of the paper, and what it says of the paper's claims", EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
-    parser.add_argument("--scale", choices=SCALES, help="default: small")
-    parser.add_argument("--on", choices=sorted(PRESETS), help="show it with the data and the net of another row")
+    parser.add_argument("--scale", choices=SCALES, help=SCALE)
+    parser.add_argument(
+        "--on", choices=sorted(PRESETS), metavar="PRESET", help=f"show it with data and net of {', '.join(PRESETS)}"
+    )
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
     )
@@ -46,8 +61,19 @@ def command(options: argparse.Namespace) -> None:
             setattr(options, name, default)
     figure, out = figure.scaled(options.scale), options.out or Path("figures") / options.number
     runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
+    if options.dry_run:
+        _plan(figure, runs, out, options).tell(figure.label)
+        return
     _compute(figure, runs, options)
     _draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed))
+
+
+def _plan(figure: Figure, runs: Path, out: Path, options: argparse.Namespace) -> Plan:
+    """What the figure needs."""
+    members = figure.members(options.seeds, options.seed)
+    stages = [[[e] for e in members if (e.tickets_of is not None) == with_tickets] for with_tickets in (False, True)]
+    nets = redense_nets(figure, runs, members)
+    return Plan(runs, out, stages, processes(options), options.device, options.fleet, nets, figure.drawing.needs or "")
 
 
 def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
@@ -77,7 +103,7 @@ def _draw_again(figure: Figure, options: argparse.Namespace) -> None:
     """Draw the figure of tables that are there."""
     given = [name for name in COMPUTING if getattr(options, name) is not None]
     if given:
-        raise ValueError(f"--from computes nothing: leave out {', '.join(f'--{name}' for name in given)}.")
+        raise ValueError(f"--from computes nothing: leave out {', '.join('--' + name.replace('_', '-') for name in given)}.")
     sources = _sources(options.source, figure)
     if options.out and len(sources) > 1:
         raise ValueError(

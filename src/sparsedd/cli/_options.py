@@ -12,6 +12,19 @@ if TYPE_CHECKING:
 else:
     Commands = argparse._SubParsersAction
 
+SCALE = "smoke: seconds, no data files; mini, small: in reach of two cores or a GPU; paper: as published (default: small)"
+
+
+def new(commands: Commands, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+    """A command's parser, whose help begins with what it is for and ends with examples."""
+    return commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
 
 def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Path | None) -> None:
     """Add the options of commands that compute."""
@@ -22,17 +35,29 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         type=Path,
         default=out,
         required=not (out or figure),
+        metavar="DIR",
         help=f"folder for table and picture (default: {where})",
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
-    parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many (default: {number})")
-    parser.add_argument("--seed", type=_whole(0), default=None if figure else 0, metavar="S", help="the first (default: 0)")
+    parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")
     parser.add_argument(
-        "--processes", type=_whole(1), default=None, metavar="P", help="default: one for each core, one with a GPU or a fleet"
+        "--seed", type=_whole(0), default=None if figure else 0, metavar="S", help="the first of them (default: 0)"
     )
-    parser.add_argument("--device", default=None if figure else "cpu", help="default: cpu")
     parser.add_argument(
-        "--fleet", action="store_true", default=None if figure else False, help="train nets of one shape as one: for a GPU"
+        "--processes",
+        type=_whole(1),
+        default=None,
+        metavar="P",
+        help="how many share the work (default: one for each core; one with a GPU or a fleet)",
+    )
+    parser.add_argument("--device", default=None if figure else "cpu", metavar="NAME", help="where to train (default: cpu)")
+    unset = None if figure else False
+    parser.add_argument("--fleet", action="store_true", default=unset, help="train nets of one shape as one: for a GPU")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        default=unset,
+        help="say what would run, and how long it would take here; write nothing",
     )
 
 

@@ -3,13 +3,19 @@
 import argparse
 from pathlib import Path
 
-from sparsedd.cli._options import Commands, drawable
+from sparsedd.cli._options import Commands, drawable, new
 from sparsedd.experiments._report import found_in, write
+
+EXAMPLES = """examples:
+  sparsedd report demo      demo/report.html, and the table and the picture of the runs as they are now
+
+It can be given while a run is still going, or after it was stopped.
+"""
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("report", help="one page about the runs in a folder, with table, pictures and advice")
+    parser = new(commands, "report", "one page about the runs in a folder, with table, pictures and advice", EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("out", type=Path, metavar="DIR", help="the --out of an earlier command")
 

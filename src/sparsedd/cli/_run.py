@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 from sparsedd import experiments, noise
-from sparsedd.cli._options import Commands, add_run_options, drawable, processes
+from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, new, processes
+from sparsedd.cli._plan import Plan, needed
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._panel import flips
@@ -16,13 +17,25 @@ from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level
 
+EXAMPLES = """examples:
+  sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
+  sparsedd run lenet-digits --noise none --out clean          the demo's net on right labels
+  sparsedd run lenet-digits --score random --out chance       prune at random
+  sparsedd run lenet-mnist --seeds 3 --out mnist --dry-run    what would run, and how long it would take here
+  sparsedd run lenet-mnist --seeds 3 --out mnist              the paper's LeNet, in reach of two cores
+  sparsedd run lenet-mnist --retraining finetuning --out mnist
+  sparsedd run resnet18-cifar10 --scale paper --device cuda --out cifar10
+
+Ctrl-C stops it. The same command goes on from there.
+"""
+
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("run", help="a row of the paper's table of experiments, as it is or changed")
+    parser = new(commands, "run", "a row of the paper's table of experiments, as it is or changed", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument("preset", choices=sorted(PRESETS), help="which")
-    parser.add_argument("--scale", choices=SCALES, default="small", help="default: small")
+    parser.add_argument("preset", choices=sorted(PRESETS), metavar="PRESET", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--scale", choices=SCALES, default="small", help=SCALE)
     parser.add_argument("--noise", type=_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
     parser.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
     parser.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
@@ -39,9 +52,13 @@ def command(options: argparse.Namespace) -> None:
     preset = _changed(PRESETS[options.preset], options).scaled(options.scale)
     wanted = [replace(preset, seed=options.seed + k) for k in range(options.seeds)]
     runs = options.out / "runs"
-    began = time.perf_counter()
+    count = min(len(wanted), processes(options))
+    if options.dry_run:
+        stages = [[needed(experiment) for experiment in wanted]]
+        Plan(runs, options.out, stages, count, options.device, options.fleet).tell(options.preset)
+        return
+    began, done = time.perf_counter(), 0
     print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
-    count, done = min(len(wanted), processes(options)), 0
     task = work_fleet if options.fleet else experiments.work
     tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
     levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}

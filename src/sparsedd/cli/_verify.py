@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from sparsedd import experiments
-from sparsedd.cli._options import Commands
+from sparsedd.cli._options import Commands, new
 from sparsedd.experiments._run_all import pinned
 
 EXAMPLES = """examples:
-  sparsedd verify demo            a line for each run in demo/, or for each damaged file, with what to do
+  sparsedd verify demo            a line for each run and table in demo/, and for each damaged file, with what to do
   sparsedd verify demo --repair   compute the damaged levels again; all others stay as they are, byte for byte
   sparsedd verify mask.safetensors
 
@@ -20,12 +20,8 @@ exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "verify",
-        help="are the files in a folder what was written? A damaged level can be computed again",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    purpose = "are the files in a folder what was written? A damaged level can be computed again"
+    parser = new(commands, "verify", purpose, EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
     parser.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")

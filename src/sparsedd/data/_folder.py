@@ -10,10 +10,23 @@ WANTED = {
     "CIFAR100": "cifar-100-python/{train,test,meta}, or cifar100.npz",
 }
 
+# A file of each, that shows that the others are there.
+SIGNS = {
+    "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte",),
+    "cifar10": ("cifar-10-batches-py/test_batch", "cifar10.npz"),
+    "cifar100": ("cifar-100-python/test", "cifar100.npz"),
+    "tiny_imagenet": ("tiny-imagenet-200/train",),
+}
+
 
 def folder() -> Path:
     """The folder of data files: ``SPARSEDD_DATA``, else ``~/.cache/sparsedd``."""
     return Path(os.environ.get("SPARSEDD_DATA") or Path.home() / ".cache" / "sparsedd")
+
+
+def absent(dataset: str) -> bool:
+    """Does a data set need files that are not in the folder?"""
+    return dataset in SIGNS and not any((folder() / sign).exists() for sign in SIGNS[dataset])
 
 
 def datasets(name: str) -> Any:

@@ -7,9 +7,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from types import FrameType
+from typing import TypeVar
 
 from sparsedd import _files
 
+T = TypeVar("T")
 PATIENCE = 10.0  # seconds, for a worker that is told to end: it does so before its next line of Python
 
 
@@ -27,10 +29,15 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
+def submitted(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], T]]) -> list[Future[T]]:
+    """The tasks, given to the pool, whose processes begin here."""
+    with _unheard(signal.SIGINT):
+        return [pool.submit(task) for task in tasks]
+
+
 def watched(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], object]], every: float = 0.5) -> Iterator[int]:
     """Have the pool do the tasks, and yield now and then how many are done, the last time when all are."""
-    with _unheard(signal.SIGINT):  # processes begin here
-        pending: set[Future[object]] = {pool.submit(task) for task in tasks}
+    pending = set(submitted(pool, tasks))
     while pending:
         finished, pending = wait(pending, timeout=every)
         for future in finished:

@@ -32,12 +32,16 @@ def _source(dataset: str, normalization: str, folder: str | None, device: torch.
 
 
 class Problem:
-    """The data on the device, the original initialisation and the schedule of an experiment."""
+    """The data on the device, the original initialisation and the schedule of an experiment.
 
-    def __init__(self, experiment: Experiment, device: str | torch.device) -> None:
+    ``source`` stands in for its data set.
+    """
+
+    def __init__(self, experiment: Experiment, device: str | torch.device, source: Data | None = None) -> None:
         device = _checks.device("device", device)
         self.experiment = experiment
-        source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
+        if source is None:
+            source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
         if (experiment.train_size or 0) > len(source.train):
             raise ValueError(
                 f"train_size must be at most {len(source.train):,} for {experiment.dataset}, got {experiment.train_size:,}."
