@@ -83,7 +83,8 @@ class Advice:
             return f"There is only {self._dense}, and nothing to compare it with."
         if self.ship == first:
             return f"Ship {self._dense}: no sparser level comes {within} its test accuracy."
-        why = f"the sparsest {within} the best level, which is {percent(self.best)}"
+        best = self._dense if self.best == first else f"the best level, which is {percent(self.best)}"
+        why = f"the sparsest {within} {best}"
         if self.ship == self.best:
             why = "no level has a higher test accuracy"
         words = f"Ship {percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
