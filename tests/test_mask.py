@@ -413,3 +413,7 @@ def test_masks_of_a_meta_model_fit_what_it_becomes():
     model = nn.Linear(2, 2, device="meta")
     mask = Mask.dense(model)
     assert mask.holds(model.to_empty(device="cpu"))
+
+
+def test_other_masks_have_other_hashes():
+    assert len({hash(mask_of(remaining)) for remaining in range(1, 50)}) == 49

@@ -321,3 +321,8 @@ def test_flips_are_checked_against_the_number_of_classes():
         Asymmetric(0.2, "cifar100")(labels(9), 10, 0)
     with pytest.raises(ValueError, match="flips names class 10, but there are only 10 classes, from 0"):
         Asymmetric(0.2, {0: 10})(labels(9), 10, 0)
+
+
+def test_flips_of_no_class_are_no_noise():
+    labels = torch.zeros(5, dtype=torch.int64)
+    assert torch.equal(Asymmetric(0.5, {})(labels, 1, 0), labels)

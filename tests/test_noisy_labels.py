@@ -262,3 +262,51 @@ def test_a_label_that_is_somewhere_else_is_said_so():
 def test_a_noise_is_an_object_and_not_its_class():
     with pytest.raises(TypeError, match="such as"):
         NoisyLabels(Counting(), noise.Symmetric, label="y")
+
+
+def unread(i):
+    raise AssertionError(f"item {i} was read")
+
+
+KNOWN = Items(unread, targets=LABELS.tolist())
+NAMED = TensorDataset(X, X, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label", "labels"),
+    [
+        (KNOWN, 1, LABELS),
+        (Subset(KNOWN, [3, 1]), 1, LABELS[[3, 1]]),
+        (ConcatDataset([KNOWN, Subset(KNOWN, [5])]), 1, torch.cat([LABELS, LABELS[[5]]])),
+        (Subset(NAMED, [3, 1]), 2, LABELS[[3, 1]]),
+        (Subset(NAMED, [3, 1]), -1, LABELS[[3, 1]]),
+        (ConcatDataset([NAMED, NAMED]), 2, torch.cat([LABELS, LABELS])),
+        (Subset(NAMED, [-N, N - 1]), 2, LABELS[[0, N - 1]]),
+        (Subset(NAMED, torch.tensor([2])), 2, LABELS[[2]]),
+        (Subset(KNOWN, []), 1, LABELS[:0]),
+    ],
+)
+def test_labels_that_are_known_are_found_without_reading_an_item(dataset, label, labels):
+    found = NoisyLabels(dataset, noise.Symmetric(0.0), label=label)
+    assert torch.equal(found.clean, labels)
+    assert found.clean.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("indices", "shown"), [([0, N], f"0 ... {N}"), ([-N - 1, 2], f"{-N - 1} ... 2")])
+def test_a_subset_beyond_its_data_set_is_refused(indices, shown):
+    with pytest.raises(ValueError, match=rf"a Subset's indices must be below {N}, got {shown}\."):
+        NoisyLabels(Subset(NAMED, indices), OTHER, label=2)
+    with pytest.raises(ValueError, match="label=-4, but the dataset has 3 tensors"):
+        NoisyLabels(NAMED, OTHER, label=-4)
+
+
+def test_labels_of_several_shapes_are_shown():
+    odd = Items(lambda i: (X[i], [0, 1] if i == 7 else i % 3))
+    with pytest.raises(TypeError, match=r"labels must be one integer a sample, got 0 and \[0, 1\]\."):
+        NoisyLabels(odd, OTHER)
+
+
+def test_noise_may_return_other_integers():
+    narrow = NoisyLabels(TensorDataset(X, LABELS), lambda labels, num_classes, seed: labels.to(torch.uint8))
+    assert narrow.targets.dtype == torch.int64
+    assert torch.equal(narrow.targets, LABELS)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 import sparsedd
 from sparsedd import Mask, Pruner, metrics, prunable, scores
-from sparsedd._parameters import once, select
+from sparsedd._parameters import listed, once, select
 
 
 class Tied(nn.Module):
@@ -328,3 +328,17 @@ def test_views_of_one_memory_are_tied_apart_or_refused(views):
             select(model, ["a", "b"])
     else:
         assert list(once(select(model, ["a", "b"]))) == ["a", "b"]
+
+
+def test_one_memory_in_two_dtypes_is_refused():
+    model = nn.ParameterDict({"real": torch.ones(3, 2)})
+    model["complex"] = nn.Parameter(torch.view_as_complex(model["real"].data).unsqueeze(0))
+    with pytest.raises(ValueError, match=r"real.*complex|complex.*real"):
+        Mask.dense(model, ["real", "complex"])
+
+
+def test_many_names_are_cut_short():
+    assert listed([]) == "none"
+    assert listed(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert listed("abc", 2) == "a, b and 1 more"

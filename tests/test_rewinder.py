@@ -413,3 +413,19 @@ def test_a_rewind_that_fails_gives_the_learning_rate_back():
     with pytest.raises(ValueError, match="'small' does not fit"):
         start.rewind(scheduler=scheduler, small=nn.Linear(2, 2))
     assert optimizer.param_groups[0]["lr"] == 0.123
+
+
+def test_paths_that_coincide_are_kept_apart(tmp_path):
+    names = ["a.b", "a.b'", "__metadata__", "__metadata__'"]
+    parts = {"a": Part({"b": torch.tensor([0.0])})} | {name: Part(torch.tensor([i + 1.0])) for i, name in enumerate(names)}
+    start = Rewinder(**parts)
+    start.save(tmp_path / "start")
+    for again in (Rewinder.load(tmp_path / "start"), Rewinder.from_state_dict(start.state_dict())):
+        assert again["a"]["b"] == 0
+        assert [float(again[name]) for name in names] == [1, 2, 3, 4]
+
+
+def test_a_model_without_what_was_captured_is_told_its_name():
+    start = Rewinder(model=nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    with pytest.raises(ValueError, match=r'Unexpected key.*"1\.running_mean"'):
+        start.rewind(model=nn.Sequential(nn.Linear(2, 2), nn.Identity()))
