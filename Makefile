@@ -1,7 +1,8 @@
 # Both commands create the environment they need, in .venv; PYTHON names the interpreter to make it with.
 PYTHON ?= python3
 BIN := .venv/bin
-CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner scores noise noisy_labels rewinder enforcement models)
+CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner selection scores noise noisy_labels rewinder enforcement \
+	parameters perceptron metrics phases landscape sparse convert models)
 
 .PHONY: demo test test-long test-oldest dist docs clean
 
@@ -44,8 +45,8 @@ docs: .venv/test
 
 .venv-oldest/test: pyproject.toml
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	sed -n 's/^\(dependencies\|demo\|vision\) = \["\(.*\)"\]/\2/p' pyproject.toml | sed 's/", "/\n/g; s/>=/==/g' > .venv-oldest/oldest.txt
-	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/oldest.txt pytest hypothesis
+	sed -n 's/^\(dependencies\|demo\|vision\|parquet\) = \["\(.*\)"\]/\2/p' pyproject.toml | sed 's/", "/\n/g; s/>=/==/g' > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/oldest.txt pytest hypothesis tensorboard
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
