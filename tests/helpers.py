@@ -71,7 +71,7 @@ def no_global_draws() -> Iterator[None]:
     assert generators() == before, "a global random generator was used"
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in one language."""
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.M | re.S)
-    return found
+def blocks(page: Path, language: str = "python") -> list[str]:
+    """The fenced blocks of a page in one language, without the options of their directive."""
+    found = re.findall(rf"^```{language}\n((?::[\w-]+:[^\n]*\n)*)(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    return [code for _, code in found]

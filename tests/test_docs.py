@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers import blocks
 
 import sparsedd
 from sparsedd import cli
@@ -149,12 +150,6 @@ def test_the_tutorial_runs(tmp_path):
 def test_python_on_every_page_is_python(page):
     for block in blocks(page, r"(?:python|\{code-block\} python)"):
         compile(block, page.name, "exec")
-
-
-def blocks(page: Path, language: str = "python") -> list[str]:
-    """The code on a page, without the options of its directive."""
-    found = re.findall(rf"^```{language}\n((?::[\w-]+:[^\n]*\n)*)(.*?)^```$", page.read_text(), flags=re.M | re.S)
-    return [code for _, code in found]
 
 
 def run(code: str, folder: Path) -> str:
