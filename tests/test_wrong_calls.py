@@ -1357,7 +1357,7 @@ def undefined_noise() -> Figure:
 COMMAND: list[tuple[str, int, str]] = [
     ("", 2, "the following arguments are required: COMMAND"),
     ("frobnicate", 2, "invalid choice: 'frobnicate'"),
-    ("run", 2, "required: preset, --out"),
+    ("run", 2, "required: PRESET, --out"),
     ("run lenet --out new", 2, "invalid choice: 'lenet'"),
     ("run lenet-digits", 2, "required: --out"),
     ("run lenet-digits --out new --scale tiny", 2, "invalid choice: 'tiny'"),
@@ -1379,7 +1379,7 @@ COMMAND: list[tuple[str, int, str]] = [
     ("figure 50", 2, "invalid choice: '50'"),
     ("figure 4 --on lenet", 2, "--on: invalid choice: 'lenet'"),
     ("figure 4 --from nope", 1, "no levels.csv in nope: pass a folder"),
-    ("figure 4 --from there --seeds 2 --scale smoke", 1, "--from computes nothing: leave out --scale, --seeds"),
+    ("figure 4 --from there --seeds 2 --scale smoke", 1, "--from computes nothing: leave out --seeds, --scale"),
     ("figure 4 --scale smoke --out text", 1, "text is a file, and out must be a folder"),
     ("report", 2, "required: DIR"),
     ("report nope", 1, "nope holds no runs with a finished level: pass the --out"),
