@@ -200,6 +200,28 @@ def test_without_tqdm_there_are_lines(monkeypatch, capsys):
     assert capsys.readouterr() == ("a line\n", "")
 
 
+# ---------------------------------------------------------------- where its output goes
+
+
+def test_a_terminal_that_knows_ascii_only_is_told_all(tmp_path):
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    arguments = ["run", "lenet-digits", "--scale", "smoke", "--processes", "1", "--out", str(tmp_path / "\u03b5")]
+    out, err = begun(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ascii_only).communicate(timeout=300)
+    assert err == ""
+    assert out.startswith("digits-lenet_300_100-symmetric40-magnitude-ltr, smoke scale: 3 levels \\xd7 1 seeds")
+    assert str(tmp_path / "\\u03b5" / "report.html") in out.replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_stops_reading_is_not_scolded(unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = begun(["figure", "list"], stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    os.close(writer)
+    assert closed.communicate(timeout=300)[1] == ""
+    assert closed.returncode == 141
+
+
 # ---------------------------------------------------------------- help
 
 

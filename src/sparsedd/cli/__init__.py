@@ -1,6 +1,8 @@
 """The command ``sparsedd``: demo, run, figure, report, verify and data. Each continues what it finds in its folder."""
 
 import argparse
+import io
+import os
 import shlex
 import shutil
 import signal
@@ -27,10 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     That of ``verify`` is 1 when something is damaged, and 2 when there is nothing to verify.
     """
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):  # it is ours alone, and may know ASCII only
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         _check(options)
         status: int | None = options.command(options)
+        print(end="", flush=True)  # here, where an error of it is told
+    except BrokenPipeError:  # who reads the output has seen enough, as head has
+        if arguments is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 128 + 13  # as if ended by SIGPIPE
     except KeyboardInterrupt:
         if arguments is None:  # this process is about to end, and hears no second one
             signal.signal(signal.SIGINT, signal.SIG_IGN)
