@@ -13,7 +13,7 @@ test: .venv/test  ## everything that must hold before a change is merged
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 test-long: .venv/test  ## what takes hours: every fault, and five thousand examples of each property

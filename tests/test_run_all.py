@@ -41,7 +41,7 @@ def client() -> Iterator[Any]:
     """A Dask cluster of three worker processes, each the child of a nanny, on this machine's loopback."""
     distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(n_workers=3, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
@@ -247,7 +247,7 @@ def task(seed):
 if __name__ == "__main__":
     if sys.argv[2] == "dask":
         from distributed import Client, LocalCluster
-        cluster = LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0")
         executor = Client(cluster).get_executor()
     else:
         executor = ProcessPoolExecutor(2, mp_context=get_context(sys.argv[2]))
