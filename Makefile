@@ -13,7 +13,7 @@ test: .venv/test  ## everything that must hold before a change is merged
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n logical --dist worksteal
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 test-long: .venv/test  ## what takes hours: every fault, and five thousand examples of each property
@@ -34,7 +34,7 @@ docs: .venv/test
 .venv/demo: pyproject.toml
 	@echo "Creating the environment in .venv; torch is several gigabytes, this takes a few minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	$(BIN)/python -m pip install --editable '.[demo]'
 	touch $@
 
 .venv/test: pyproject.toml
