@@ -212,6 +212,19 @@ def test_a_tied_weight_that_is_pruned_otherwise_elsewhere_is_refused(second):
     assert everything(model) == before
 
 
+def test_a_tied_weight_of_a_checkpoint_is_read_once():
+    model = filled(Tied())
+    mask = Pruner(fraction=0.5).prune(model)
+    mask.apply_(model)
+    assert from_state_dict(model.state_dict()) == mask
+    assert list(from_state_dict(model.state_dict(), names=["b.weight"])) == ["b.weight"]
+    to_torch_prune_(model, mask)
+    assert from_state_dict(model.state_dict()) == mask
+    prune.l1_unstructured(model.b, "weight", amount=1)
+    with pytest.raises(ValueError, match=r"'a.weight' and 'b.weight' are one tied parameter.*prune both"):
+        from_state_dict(model.state_dict())
+
+
 def test_a_module_of_two_names_is_pruned_once():
     shared = filled(nn.Linear(4, 4))
     model = nn.Sequential(shared, nn.Tanh(), shared)
@@ -236,7 +249,10 @@ def test_names_are_those_of_the_model_inside(wrap):
     assert from_state_dict(state) == mask
     net().load_state_dict(plain_state_dict(state))
     from_torch_prune_(wrapped)
-    assert from_state_dict(wrapped.state_dict()) == mask == Mask.nonzero(wrapped)
+    state = wrapped.state_dict()
+    assert from_state_dict(state) == mask == Mask.nonzero(wrapped)
+    weights = [name for name in state if name.endswith("weight")]
+    assert from_state_dict(state, names=weights) == mask == from_state_dict(state, names=mask)
 
 
 # ---------------------------------------------------------------- plain checkpoints
@@ -261,7 +277,9 @@ def test_names_choose_among_masks_and_zeros():
     assert list(from_state_dict(state)) == ["fc.weight"]
     mask = from_state_dict(state, names=["conv.weight", "fc.weight"])
     assert mask.remaining == 2 * 9 + 72
-    with pytest.raises(ValueError, match=r"no weights named 'fc.weight_orig'. It has fc.weight, conv.weight"):
+    with pytest.raises(
+        ValueError, match=r"no weights named 'fc.weight_orig'. It has conv.weight, conv.bias, fc.bias, fc.weight\."
+    ):
         from_state_dict(state, names=["fc.weight_orig"])
 
 
@@ -378,6 +396,8 @@ def test_a_layer_that_is_never_called_is_warned_of():
         ),
         ({"w_orig": torch.ones(2), "w_mask": torch.tensor([0, torch.nan])}, None, "must be of zeros and ones, got 0.0, nan"),
         ({"a": 1, "_orig_mod.a": 2}, None, "differ only by '_orig_mod.'"),
+        ({"w": torch.eye(2).to_sparse()}, None, "'w' must be a dense tensor that holds its bits, got tensor"),
+        ({"w_orig": torch.eye(2), "w_mask": torch.eye(2).to_sparse()}, None, "mask of 'w' must be a dense tensor"),
         (parametrizations.orthogonal(nn.Linear(2, 2)).state_dict(), None, "computed from 'parametrizations.weight.original'"),
     ],
 )

@@ -72,7 +72,7 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def memory(p: Tensor) -> Hashable:
     """What is equal for two parameters that are one: where their weights lie, and how."""
-    if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or not p.numel():
+    if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or p.layout is not torch.strided or not p.numel():
         return id(p)
     return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
 

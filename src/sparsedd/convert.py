@@ -10,7 +10,7 @@ multiplies them before each forward pass. Here that becomes a :class:`.Mask` and
 (Mask(12 of 16 weights, sparsity 25.00%), ['bias', 'weight'], True)
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 from warnings import warn
 
@@ -26,6 +26,7 @@ from sparsedd._parameters import computed, joined, listed, memory, modules, para
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
 
 Model = TypeVar("Model", bound=nn.Module)
+Value = TypeVar("Value")
 Places = dict[str, tuple[nn.Module, str]]  # the name of a weight in the model: its module, and its name there
 
 
@@ -58,18 +59,7 @@ def from_torch_prune(model: nn.Module) -> Mask:
             "the model carries no mask of torch.nn.utils.prune: Mask.nonzero(model) takes the mask from weights that are zero."
         )
     keep = _kept({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
-    owners: dict[Hashable, list[str]] = {}
-    for name, p in parameters(model).items():
-        now = name.removesuffix("_orig")
-        owners.setdefault(memory(p), []).append(now if now in places else name)
-    for first, *others in owners.values():
-        for other in others:
-            if not (first in keep and other in keep and torch.equal(keep[first], keep[other])) and {first, other} & {*keep}:
-                raise ValueError(
-                    f"{first!r} and {other!r} are one tied parameter, and torch.nn.utils.prune prunes it differently for its "
-                    "two owners: prune both with one mask (prune.custom_from_mask), or untie them."
-                )
-    return Mask({name: keep[name] for first, *_ in owners.values() for name in [first] if name in keep})
+    return Mask(_once(keep, _named(parameters(model), places)))
 
 
 def from_torch_prune_(model: nn.Module) -> Mask:
@@ -162,8 +152,8 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
 
     The weights are then, as in :meth:`.Mask.nonzero`, those of two or more dimensions; a state dict does not tell what kinds of
     layers they are of, so pass ``names`` where it holds embeddings too. Names are those of the model inside ``torch.compile``
-    and DDP: ``_orig_mod.`` is left out, and ``module.`` where all begin with it. What :meth:`.Mask.state_dict` gave is read
-    by :meth:`.Mask.from_state_dict`.
+    and DDP: ``_orig_mod.`` is left out, and ``module.`` where all begin with it. A tied weight comes under the first of its
+    names. What :meth:`.Mask.state_dict` gave is read by :meth:`.Mask.from_state_dict`.
 
     Parameters
     ----------
@@ -175,7 +165,7 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     Raises
     ------
     ValueError
-        When a name is not there, no weights are, or a mask is not of zeros and ones.
+        When a name is not there, no weights are, or a mask is not of zeros and ones or not that of all owners of a tied weight.
 
     Examples
     --------
@@ -187,16 +177,16 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     state = _plain(state)
     pairs = _pairs(state)
     keep = _kept({name: state[f"{name}_mask"] for name in pairs})
-    if names is None and pairs:
-        return Mask(keep)
-    every = {name: t for name, t in state.items() if isinstance(t, Tensor) and name.removesuffix("_orig") not in pairs}
-    if names is None:
-        wanted = [n for n, t in every.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
+    masks = {f"{name}_mask" for name in pairs}
+    weights = _named({name: t for name, t in state.items() if isinstance(t, Tensor) and name not in masks}, pairs)
+    if names is not None:
+        wanted = [name if name in weights else name.removeprefix("module.") for name in map(plain, strings("names", names))]
     else:
-        wanted = [plain(name) for name in strings("names", names)]
+        found = [n for n, t in weights.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
+        wanted = pairs or found
     for name in wanted:
-        if name not in every and name not in keep:
-            raise ValueError(f"the state dict has no weights named {name!r}. It has {listed([*keep, *every])}.")
+        if name not in weights:
+            raise ValueError(f"the state dict has no weights named {name!r}. It has {listed(weights)}.")
         if "parametrizations." in name:
             raise ValueError(
                 f"another weight is computed from {name!r} by a parametrization, and zeros here are none there: remove that "
@@ -204,7 +194,9 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
             )
     if not wanted:
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
-    return Mask({name: keep[name] if name in keep else undivided({name: every[name]})[name] != 0 for name in wanted})
+    zeros = _dense({name: weights[name] for name in wanted if name not in keep})
+    keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
+    return Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,14 +257,40 @@ def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
     return p  # type: ignore[return-value]
 
 
+def _named(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
+    """The tensors, of which those that torch.nn.utils.prune has pruned have their names again."""
+    return {now if (now := name.removesuffix("_orig")) in pruned else name: t for name, t in tensors.items()}
+
+
+def _once(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mask of a tied weight under the first of its names, if it is that of all."""
+    owners: dict[Hashable, list[str]] = {}
+    for name, weight in weights.items():
+        owners.setdefault(memory(weight), []).append(name)
+    for first, *others in owners.values():
+        for other in others:
+            if not (first in keep and other in keep and torch.equal(keep[first], keep[other])) and {first, other} & {*keep}:
+                raise ValueError(
+                    f"{first!r} and {other!r} are one tied parameter, and torch.nn.utils.prune prunes it differently for its "
+                    "two owners: prune both with one mask (prune.custom_from_mask), or untie them."
+                )
+    return {first: keep[first] for first, *_ in owners.values() if first in keep}
+
+
 def _kept(masks: Mapping[str, Any]) -> dict[str, Tensor]:
     """Bool tensors of masks that are zeros and ones in some dtype."""
-    for name, mask in undivided(masks).items():
-        if not isinstance(mask, Tensor) or mask.is_meta:
-            raise ValueError(f"the mask of {name!r} must be a tensor that holds its bits, got {mask!r:.60}.")
+    for name, mask in _dense(masks, "the mask of ").items():
         if not torch.equal(mask, (mask != 0).to(mask.dtype)):
             raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {listed(mask.unique().tolist(), 4)}.")
     return {name: mask != 0 for name, mask in masks.items()}
+
+
+def _dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
+    """The same tensors, if all their numbers are here."""
+    for name, tensor in undivided(tensors).items():
+        if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
+            raise ValueError(f"{what}{name!r} must be a dense tensor that holds its bits, got {tensor!r:.60}.")
+    return tensors
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
