@@ -225,6 +225,8 @@ def test_a_single_dense_level_is_a_report_too(tmp_path):
     said = Page(report(tmp_path)).said()
     assert f"seed 0 has 1 of {LEVELS} levels" in said
     assert "One seed has no interval" in said
+    assert "of its training labels right" in said
+    assert "Pruning first" not in said, "nothing was pruned"
 
 
 def test_masks_of_a_net_that_diverged_end_a_run_and_it_says_so(tmp_path):

@@ -5,7 +5,7 @@ from sparsedd.experiments._sweep import Sweep
 
 
 def summary(sweep: Sweep) -> str:
-    """What happened, in three sentences with numbers, whichever way it went."""
+    """What happened, in three sentences with numbers, whichever way it went; in one if no net was pruned yet."""
     sparsity, train, test = sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"]
     dd = phases.double_descent(sparsity, test)
     at = {s: k for k, s in enumerate(sparsity.tolist())}
@@ -20,10 +20,14 @@ def summary(sweep: Sweep) -> str:
         _verdict(difference, interval) for difference, interval in ((dd.dip, dd.dip_interval), (dd.gain, dd.gain_interval))
     )
     end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
+    dense = (
+        f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its training labels right and "
+        f"{mean[0]:.1f} % of the test images."
+    )
+    if len(mean) == 1:
+        return dense
     return (
-        f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its noisy training labels right and "
-        f"{mean[0]:.1f} % of the test images.\n"
-        f"Pruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
+        f"{dense}\nPruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
         f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
         f"Then it {better[1]} it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
         f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
@@ -38,11 +42,11 @@ def advice(sweep: Sweep, resamples: int = 10_000) -> phases.Advice:
 def last_level(sweep: Sweep) -> str:
     """One line: the last level, in the mean over the seeds."""
     level, now = sweep.rows[0][-1], advice(sweep, resamples=1).phase  # which knows a dip that has not ended yet
-    train, test = (100 * sweep[f"{part}_accuracy"][:, -1] for part in ("train", "test"))
-    spread = f" ± {test.std(ddof=1):.1f}" if len(test) > 1 else ""
+    train, test = (sweep[f"{part}_accuracy"][:, -1] for part in ("train", "test"))
+    spread = f" ± {100 * test.std(ddof=1):.1f}" if len(test) > 1 else ""
     return (
         f"level {level['level']:2d}  sparsity {100 * level['sparsity']:7.3f} %  {level['remaining']:9,} weights  "
-        f"train {train.mean():5.1f} %  test {test.mean():5.1f}{spread} %  {now}"
+        f"train {100 * train.mean():5.1f} %  test {100 * test.mean():5.1f}{spread} %  {now}"  # rounded as the summary rounds
     )
 
 
