@@ -169,6 +169,15 @@ def test_a_number_that_parquet_can_not_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="parquet can't hold these rows"):
         tables.write(tmp_path, format="parquet")
     assert not (tmp_path / "epochs.parquet").exists()
+    with pytest.raises(ValueError, match="a frame can't hold these rows"):
+        tables.frame("epochs")
+
+
+def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path):
+    tables = filled([], Curves((1,), (1.0,), (1.0,), (0.0,), (None,)))
+    for path in tables.write(tmp_path):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Tables.read(tmp_path) == tables
 
 
 @pytest.mark.parametrize(

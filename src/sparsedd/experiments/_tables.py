@@ -112,6 +112,8 @@ class Tables:
         ------
         ImportError
             Without pandas.
+        ValueError
+            When a seed has more than 63 bits.
 
         Examples
         --------
@@ -124,7 +126,10 @@ class Tables:
         except ImportError as error:
             raise ImportError("a frame needs pandas: pip install 'sparsedd[parquet]'.") from error
         types = {column: _type(column) for column in TABLES[name]}
-        return DataFrame(getattr(self, name), columns=list(types)).astype(types)
+        try:
+            return DataFrame(getattr(self, name), columns=list(types)).astype(types)
+        except OverflowError as error:  # a seed of more than 63 bits
+            raise ValueError(f"a frame can't hold these rows: {error}.") from error
 
     def write(self, out: str | os.PathLike[str], *, format: Format = "csv") -> list[Path]:
         """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind.
@@ -206,7 +211,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _csv(data: bytes) -> tuple[list[str], list[dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(data.decode(), newline=""))
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     return list(reader.fieldnames or ()), list(reader)
 
 
