@@ -106,7 +106,7 @@ def test_every_level_comes_through_and_every_number_is_finite(levels):
 def test_records_of_ones_own_loop():
     logger = Recording()
     mine = [
-        {"level": 3, "sparsity": np.float32(0.5), "loss": math.nan, "model": "mine", "best": True},
+        {"level": 3, "sparsity": np.float32(0.5), "loss": math.nan, "model": "mine", "best": True, "key": 10**400},
         {"sparsity": torch.tensor(0.75), "loss": -math.inf, "remaining": np.int64(7), "curve": [1.0], "gap": None},
     ]
     assert list(logged(iter(mine), logger)) == mine
@@ -265,6 +265,11 @@ def test_a_run_of_ones_own_stays_open():
     assert mine.config == {"lr": 1, "seed": 0}
     assert len(mine.logged) == 2
     assert mine.finished == 0
+
+
+def test_what_has_no_config_is_no_run():
+    with pytest.raises(TypeError, match="to must be a module such as wandb or trackio, or a run of one, got <.*Recording"):
+        Wandb(Recording())
 
 
 def test_it_is_finished_after_an_error():

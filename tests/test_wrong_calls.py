@@ -4,6 +4,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -79,7 +80,7 @@ class Wandb:
 
     @staticmethod
     def init(**named: Any) -> Any:
-        return SimpleNamespace(log=print, finish=lambda: None)
+        return SimpleNamespace(config={}, log=print, finish=lambda: None)
 
 
 class World:
@@ -1160,6 +1161,12 @@ ABOVE: list[Wrong] = [
         )
     ),
     ("experiments.run_all: no executor", lambda w: experiments.run_all([TINY], "new", 4), TypeError, "executor .*got 4"),
+    (
+        "experiments.run_all: the class of an executor",
+        lambda w: experiments.run_all([TINY], "new", ThreadPoolExecutor),
+        TypeError,
+        "executor .*got <class",
+    ),
     (
         "experiments.run_all: device",
         lambda w: experiments.run_all([TINY], "new", device="gpu"),

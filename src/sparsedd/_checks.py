@@ -113,7 +113,7 @@ def every(name: str, values: object, wanted: type[T], words: str) -> list[T]:
 
 def executor(name: str, value: object) -> None:
     """What tasks can be submitted to."""
-    if not callable(getattr(value, "submit", None)):
+    if not callable(getattr(value, "submit", None)) or isinstance(value, type):
         raise TypeError(f"{name} must be a concurrent.futures.Executor or None, got {value!r}.")
 
 

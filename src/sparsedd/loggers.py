@@ -120,7 +120,10 @@ def _numbers(level: Any) -> dict[str, float]:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, Real) and isfinite(value)
+    try:
+        return isinstance(value, Real) and isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 class TensorBoard:
@@ -187,7 +190,7 @@ class Wandb:
 
     def __init__(self, to: Any, **init: Any) -> None:
         self._ours = callable(getattr(to, "init", None))
-        if not self._ours and not all(callable(getattr(to, name, None)) for name in ("log", "finish")):
+        if not self._ours and not all(hasattr(to, name) for name in ("config", "log", "finish")):
             raise TypeError(f"to must be a module such as wandb or trackio, or a run of one, got {to!r}.")
         if not self._ours and init:
             raise TypeError(f"a run that is open takes no {', '.join(init)}: pass the module, such as wandb, instead.")
