@@ -292,6 +292,14 @@ def test_a_dry_run_of_a_figure_counts_its_nets_too(tmp_path, capfd):
     assert "then up to 1 net trained on" in capfd.readouterr().out
 
 
+def test_a_dry_run_counts_no_more_processes_than_tasks(tmp_path, capfd):
+    command = ["figure", "5", "--scale", "smoke", "--seeds", "1", "--processes", "3", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run"]) == 0
+    printed = capfd.readouterr().out
+    assert "; 1 process, cpu." in printed
+    assert "at once" not in printed
+
+
 def test_a_dry_run_without_the_data_says_so_and_downloads_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path / "none"))
     assert main(["run", "lenet-mnist", "--processes", "1", "--out", str(tmp_path / "out"), "--dry-run"]) == 0

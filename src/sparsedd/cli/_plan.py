@@ -21,7 +21,7 @@ class Plan:
     stages
         Tasks that may run side by side, and must be done before the next stage begins: the experiments of each.
     processes, device, fleet
-        As the options say.
+        As the options say, but no more processes than there are tasks.
     nets, needs
         Of which experiment each net is that is then trained on without its mask, at most; and what that is for.
     """
@@ -37,6 +37,7 @@ class Plan:
     missing: dict[Experiment, range] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.processes = min(self.processes, max(map(len, [*self.stages, self.nets])))  # no more begin
         self.missing = {e: _missing(self.runs, e) for stage in self.stages for task in stage for e in task}
 
     def tell(self, title: str) -> None:
