@@ -371,10 +371,13 @@ def test_a_figure_on_another_preset_needs_to_be_told_so_when_it_is_drawn_again(t
     assert main(["figure", "31", "--on", "lenet-mnist", "--scale", "smoke", "--out", out, "--processes", "1"]) == 0
     printed = capfd.readouterr().out
     assert "Figure 31 on MNIST, smoke scale. In the paper: Without label noise." in printed
+    assert "This is of stand-in data" in printed
     assert main(["figure", "31", "--on", "lenet-mnist", "--from", str(tmp_path / "results")]) == 0
     assert capfd.readouterr().out.startswith("Figure 31 on MNIST")
     assert main(["figure", "31", "--from", out]) == 1
     assert "blobs-cifar10" in capfd.readouterr().err
+    assert main(["figure", "31", "--from", str(tmp_path / "results")]) == 1
+    assert "is of other data than Figure 31: add --on lenet-mnist" in capfd.readouterr().err
 
 
 def test_several_tables_do_not_go_into_one_folder(tmp_path, capfd):

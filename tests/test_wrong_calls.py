@@ -1383,7 +1383,7 @@ COMMAND: list[tuple[str, int, str]] = [
     ("demo --seeds 1.5", 2, "--seeds: invalid integer value: '1.5'"),
     ("demo --out text", 1, "text is a file, and out must be a folder"),
     ("figure", 2, "required: N"),
-    ("figure 50", 2, "invalid choice: '50'"),
+    ("figure 50", 2, r"invalid choice: '50' \(choose from 1 to 49, or list"),
     ("figure 4 --on lenet", 2, "--on: invalid choice: 'lenet'"),
     ("figure 4 --from nope", 1, "no levels.csv in nope: pass a folder"),
     ("figure 4 --from there --seeds 2 --scale smoke", 1, "--from computes nothing: leave out --seeds, --scale"),

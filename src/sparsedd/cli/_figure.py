@@ -1,6 +1,8 @@
 """The command ``sparsedd figure``."""
 
 import argparse
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, new, processes
@@ -31,7 +33,7 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = new(commands, "figure", "a figure of the paper, and what it says of the paper's claims", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument("number", choices=(*FIGURES, "list"), metavar="N", help="1 to 49, or list")
+    parser.add_argument("number", type=_number, metavar="N", help="1 to 49, or list")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
     parser.add_argument(
         "--on", choices=sorted(PRESETS), metavar="PRESET", help=f"show it with data and net of {', '.join(PRESETS)}"
@@ -41,6 +43,12 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     add_run_options(parser, seeds=None, out=None)
+
+
+def _number(text: str) -> str:
+    if text not in (*FIGURES, "list"):
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from 1 to 49, or list)")
+    return text
 
 
 def command(options: argparse.Namespace) -> None:
@@ -118,7 +126,19 @@ def _sources(folder: Path, figure: Figure) -> dict[Path, Tables]:
     if (folder / "levels.csv").exists():
         return {folder: Tables.read(folder)}
     named = {path.parent: Tables.read(path.parent) for path in sorted(folder.rglob(f"{figure.number}/levels.csv"))}
-    return {path: tables for path, tables in named.items() if figure.is_of(tables)} or named or {folder: Tables.read(folder)}
+    found = {path: tables for path, tables in named.items() if figure.is_of(tables)}
+    if named and not found and (on := _shown_with(figure, named.values())):
+        raise ValueError(f"{', '.join(map(str, named))} is of other data than {figure.label}: add --on {on}.")
+    return found or named or {folder: Tables.read(folder)}
+
+
+def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
+    """The preset that the figure of these tables is shown with."""
+    for name, preset in PRESETS.items():
+        with suppress(ValueError):  # noise that the data does not have
+            if any(map(figure.on(preset).is_of, every)):
+                return name
+    return None
 
 
 def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:

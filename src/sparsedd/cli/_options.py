@@ -29,14 +29,14 @@ def new(commands: Commands, name: str, purpose: str, examples: str) -> argparse.
 def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Path | None) -> None:
     """Add the options of commands that compute."""
     figure = seeds is None
-    where = "figures/N, which share figures/runs" if figure else out
+    where = " (default: figures/N, which share figures/runs)" if figure else f" (default: {out})" if out else ""
     parser.add_argument(
         "--out",
         type=Path,
         default=out,
         required=not (out or figure),
         metavar="DIR",
-        help=f"folder for table and picture (default: {where})",
+        help=f"folder for table and picture{where}",
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")

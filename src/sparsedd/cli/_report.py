@@ -25,5 +25,8 @@ def command(options: argparse.Namespace) -> None:
     drawable()
     results = found_in(options.out)
     if not results:
-        raise ValueError(f"{options.out} holds no runs with a finished level: pass the --out of an earlier command.")
+        raise ValueError(
+            f"{options.out} holds no runs with a finished level: pass the --out of an earlier command, or where figures keep "
+            "their runs, such as figures/runs."
+        )
     write(options.out, results)

@@ -108,4 +108,6 @@ def told(figure: Figure, claims: Sequence[Claim], tables: Tables) -> str:
     sweeps = (Sweep.of(tables.levels, experiment.name) for experiment in figure.experiments)
     notes = [f"{sweep.name}: {sweep.note}, left out of the means." for sweep in sweeps if sweep.diverged]
     caption = f"{figure.label}, {figure.scale} scale. {figure.caption}."
+    if figure.scale == "smoke":
+        caption += " This is of stand-in data: it shows that all runs, and nothing of the paper."
     return "\n".join([caption, *([""] if claims or notes else []), *(f"- {said}" for said in (*claims, *notes))])
