@@ -3,6 +3,7 @@
 import inspect
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import zlib
@@ -254,3 +255,14 @@ def test_the_words_of_the_design_are_in_the_glossary():
     assert len(words) > 10
     for word in re.findall(r"\w[\w ]*", ", ".join(words)):
         assert re.search(rf"^{word}$", glossary, flags=re.M), word
+
+
+def typed() -> list[str]:
+    """The commands of the shell blocks on all pages and in the README that call sparsedd."""
+    lines = [line for page in (ROOT / "README.md", *PAGES) for block in blocks(page, "sh") for line in block.splitlines()]
+    return list(dict.fromkeys(found[1] for line in lines if (found := re.search(r"\bsparsedd ((?:demo|\w+ ).*)", line))))
+
+
+@pytest.mark.parametrize("line", typed())
+def test_a_command_that_a_page_shows_is_one(line):
+    assert callable(cli._parser().parse_args(shlex.split(line, comments=True)).command)
