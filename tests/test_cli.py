@@ -208,7 +208,7 @@ def test_a_terminal_that_knows_ascii_only_is_told_all(tmp_path):
     arguments = ["run", "lenet-digits", "--scale", "smoke", "--processes", "1", "--out", str(tmp_path / "\u03b5")]
     out, err = begun(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ascii_only).communicate(timeout=300)
     assert err == ""
-    assert out.startswith("digits-lenet_300_100-symmetric40-magnitude-ltr, smoke scale: 3 levels \\xd7 1 seeds")
+    assert out.startswith("digits-lenet_300_100-symmetric40-magnitude-ltr, smoke scale: 3 levels \\xd7 1 seed, in ")
     assert str(tmp_path / "\\u03b5" / "report.html") in out.replace("\\\\", "\\")
 
 

@@ -58,7 +58,8 @@ def command(options: argparse.Namespace) -> None:
         Plan(runs, options.out, stages, count, options.device, options.fleet).tell(options.preset)
         return
     began, done = time.perf_counter(), 0
-    print(f"{preset.name}, {preset.scale} scale: {preset.levels} levels × {len(wanted)} seeds, in {options.out}", flush=True)
+    size = f"{preset.levels} levels × {len(wanted)} seed{'s' * (len(wanted) > 1)}"
+    print(f"{preset.name}, {preset.scale} scale: {size}, in {options.out}", flush=True)
     task = work_fleet if options.fleet else experiments.work
     tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
     levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
