@@ -51,7 +51,7 @@ def run(f, optimizer, steps, masked=lambda: None):
             return loss
 
         if isinstance(optimizer, LBFGS):
-            optimizer.step(closure)
+            optimizer.step(closure) if step % 2 else optimizer.step(closure=closure)
         else:
             closure()
             optimizer.step()
@@ -166,6 +166,12 @@ def second(model, ours):
         yield
 
 
+def between(model, ours):
+    for optimizer in (ours, SGD(model.parameters(), 0.05), ours):
+        run(model, optimizer, [0])
+        yield
+
+
 def loaded(model, ours):
     model.load_state_dict(net(1).state_dict())
     yield
@@ -178,7 +184,7 @@ def rewound(model, ours):
     run(model, ours, [0])
 
 
-@pytest.mark.parametrize("loop", [shallow, second])
+@pytest.mark.parametrize("loop", [shallow, second, between])
 def test_an_optimizer_that_was_not_passed_is_noticed_though_a_step_zeroes_what_it_moved(loop):
     model, mask, _, ours, _ = pair(SGD, {})
     with (
