@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._retraining import METHODS
@@ -81,7 +81,7 @@ def _stretches(seeds: list[int]) -> Iterator[list[int]]:
 
 
 def _script(experiment: Experiment, out: Path) -> str:
-    runs, family = out / "runs", experiment.folder.split("/")[0]
+    runs, family = out / "runs", family_of(experiment)
     return (
         "from pathlib import Path\n"
         "from sparsedd.experiments import Store, run\n\n"

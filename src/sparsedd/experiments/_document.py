@@ -11,7 +11,7 @@ import torch
 
 import sparsedd
 from sparsedd.experiments._commands import commands
-from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
 from sparsedd.experiments._html import Html, definitions, joined, page, tag, words
 from sparsedd.experiments._illustrations import illustrations
@@ -41,7 +41,7 @@ class Family:
     @property
     def name(self) -> str:
         """That of its folder, which no other has."""
-        return self.experiment.folder.split("/")[0]
+        return family_of(self.experiment)
 
 
 def document(families: Sequence[Family], out: Path) -> str:

@@ -277,3 +277,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Real) and not isinstance(value, bool | int | float):  # NumPy's
         return float(str(value))
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def family_of(experiment: Experiment) -> str:
+    """The folder that the seeds of one experiment share; no other experiment has it."""
+    return experiment.folder.split("/")[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sparsedd import _files
 from sparsedd.experiments._document import Family, document
-from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._level import Level
 from sparsedd.experiments._reproduce import save
 from sparsedd.experiments._sentences import advice, summary
@@ -27,11 +27,6 @@ def begun_in(out: Path) -> Results:
     results = {store.experiment: store.levels() for store in stores}
     place = sorted(results, key=lambda experiment: (family_of(experiment), experiment.seed))
     return {experiment: results[experiment] for experiment in place}
-
-
-def family_of(experiment: Experiment) -> str:
-    """What the seeds of one experiment have in common."""
-    return experiment.folder.split("/")[0]
 
 
 def sweep_of(results: Results) -> Sweep:
