@@ -257,6 +257,32 @@ def test_a_sharded_model_is_as_good_or_refused(use):
         use(model)
 
 
+@uses
+@pytest.mark.parametrize("reshard", [True, False])
+def test_a_sharded_model_is_refused_after_a_forward_pass_too(use, reshard):
+    model = linear()
+    for part in (*model, model):
+        fully_shard(part, mesh=init_device_mesh("cpu", (1,)), reshard_after_forward=reshard)
+    with torch.no_grad():
+        model(torch.ones(2, 6))  # leaves whole copies in the place of the shards
+    if use is USES["rewind"]:
+        start = Rewinder(m=linear())
+        start.rewind(m=model)
+        assert all(torch.equal(p.full_tensor(), start["m"][name]) for name, p in model.named_parameters())
+    else:
+        with pytest.raises(RuntimeError, match="is a DTensor, sharded over processes"):
+            use(model)
+    assert all(hasattr(p, "placements") for p in model.parameters())
+
+
+@uses
+def test_a_model_in_fsdp1_is_refused_by_name(use):
+    model = nn.Module()
+    model._fsdp_wrapped_module = linear()  # as FullyShardedDataParallel keeps it
+    with pytest.raises((RuntimeError, ValueError), match=r"FullyShardedDataParallel \(FSDP1\)"):
+        use(model)
+
+
 SHARDED = """
 import os, sys
 import torch

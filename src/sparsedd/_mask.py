@@ -63,7 +63,8 @@ class Mask(Mapping[str, Tensor]):
                 raise TypeError(f"the names of a mask are strings, got {name!r}.")
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
                 got = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-                raise TypeError(f"{name!r} must be a bool tensor, True = kept, got {got}: use tensor.bool() or weight != 0.")
+                way = "tensor.bool() of zeros and ones" if isinstance(tensor, Tensor) else "torch.as_tensor(values).bool()"
+                raise TypeError(f"{name!r} must be a bool tensor, True = kept, got {got}: use {way}, or weight != 0.")
             if tensor.is_meta or tensor.layout is not torch.strided:
                 got = f"{tensor.layout} on {tensor.device}"
                 raise ValueError(f"{name!r} must be a dense tensor that holds its bits, got {got}: use tensor.to_dense().")

@@ -1,6 +1,7 @@
 """Parameters by name, whatever wraps the model."""
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -9,22 +10,32 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
+from torch.optim.swa_utils import AveragedModel
 
 Named = TypeVar("Named", bound=Mapping[str, Any])
-WRAPPERS = (DistributedDataParallel, DataParallel)
+Weight = TypeVar("Weight", bound=Tensor)
+WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
+# Where others, whose classes are costly to import, keep what they wrap: torch.compile, activation checkpointing, Fabric.
+SEGMENTS = ("_orig_mod", "_checkpoint_wrapped_module", "_original_module", "_forward_module")
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DistributedDataParallel and DataParallel."""
+    """Return the module inside its wrappers: DDP, DataParallel, AveragedModel, and those of SEGMENTS."""
     while key := _inside(module):
         module = module._modules[key]  # type: ignore[assignment]
     return module
 
 
 def _inside(module: nn.Module) -> str | None:
-    """The key under which a wrapper keeps what it wraps."""
-    if "_orig_mod" in module._modules:  # torch.compile; its class is costly to import
-        return "_orig_mod"
+    """Return the key under which a wrapper keeps what it wraps."""
+    if "_fsdp_wrapped_module" in module._modules:
+        raise RuntimeError(
+            "the model is wrapped in FullyShardedDataParallel (FSDP1), which flattens parameters, and no mask fits those: "
+            "prune and measure the model before it is wrapped, or from a full state dict."
+        )
+    for key in SEGMENTS:
+        if key in module._modules:
+            return key
     return "module" if isinstance(module, WRAPPERS) else None
 
 
@@ -35,13 +46,12 @@ def hooked(module: nn.Module) -> bool:
 
 
 def state_names(model: nn.Module) -> dict[str, str]:
-    """The keys of the model's state dict, each with the name that it has in the model without any wrapper."""
-    wrappers = {id(m) for m in model.modules() if unwrapped(m) is not m}
+    """Return the keys of the model's state dict, each with the name that it has in the model without any wrapper."""
     names = {}
     for key in model.state_dict():
         kept, module = [], model
         for part in key.split("."):
-            if id(module) not in wrappers:
+            if part != _inside(module):
                 kept.append(part)
             child = module._modules.get(part)  # the last part names a parameter or a buffer
             module = module if child is None else child
@@ -54,6 +64,9 @@ def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     model = unwrapped(model)
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is not None and isinstance(model, fsdp.FSDPModule):
+        model.reshard()  # after a forward pass its parameters may be whole copies, and what is written to those is lost
     yield prefix, model
     for name, child in model._modules.items():
         if child is not None:
@@ -86,9 +99,7 @@ def once(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """The named parameters, in the order of the model, looked up now."""
     every = parameters(model)
-    wanted = dict.fromkeys(plain(name) for name in strings("names", names))
-    if model is not unwrapped(model):  # names of the wrapper are as good
-        wanted = dict.fromkeys(name if name in every else name.removeprefix("module.") for name in wanted)
+    wanted = dict.fromkeys(fit(plain(name), every) for name in strings("names", names))
     for name in wanted:
         if name not in every:
             raise ValueError(f"the model has no parameter {name!r}. It has {listed(every)}.")
@@ -106,8 +117,8 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     return found
 
 
-def present(found: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """The same parameters, if they have weights."""
+def present(found: dict[str, Weight]) -> dict[str, Weight]:
+    """Return the same tensors, if they have values."""
     for name, p in found.items():
         if p.is_meta:
             raise RuntimeError(f"{name!r} is on the meta device and has no weights: load them first.")
@@ -141,8 +152,11 @@ def sharded_like(tensor: Tensor, other: Any) -> Tensor:
 
 
 def _apart(found: dict[str, nn.Parameter]) -> None:
-    """Raise where two parameters share some weights, but not all of them in one order."""
+    """Raise where two parameters share some weights, but not all of them in one order, or one is expanded."""
     dense = {name: p for name, p in found.items() if not p.is_meta and p.numel() and p.layout is torch.strided}
+    for name, p in dense.items():
+        if any(step == 0 and n > 1 for n, step in zip(p.shape, p.stride(), strict=True)):
+            raise ValueError(f"{name!r} is expanded: many of its weights are one in memory. Clone it first.")
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023
@@ -232,8 +246,16 @@ def follow(model: nn.Module, path: tuple[str, ...]) -> nn.Parameter:
 
 
 def plain(name: str) -> str:
-    """A name without the segments that torch.compile adds."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod") if "_orig_mod" in name else name
+    """Return a name without the segments that wrappers of SEGMENTS add."""
+    return ".".join(part for part in name.split(".") if part not in SEGMENTS) if "_mod" in name else name
+
+
+def fit(name: str, names: Collection[str]) -> str:
+    """Return a name without what DDP and others put before it, if there is such a name; a wrapper's names are as good."""
+    inner = name
+    while inner not in names and inner.startswith("module."):
+        inner = inner.removeprefix("module.")
+    return inner if inner in names else name
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from sparsedd._state import write_
+
 
 @contextmanager
 def modes(model: nn.Module) -> Iterator[None]:
@@ -27,7 +29,8 @@ def buffers(model: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for module, name, buffer, bits in before:
-                module._buffers[name] = buffer.copy_(bits)  # a forward pass may have put another tensor there
+                write_(name, buffer, bits)
+                module._buffers[name] = buffer  # a forward pass may have put another tensor there
 
 
 @contextmanager
@@ -41,5 +44,5 @@ def parameters(model: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for p, bits, grad in before:
-                p.copy_(bits)
+                write_("a parameter", p, bits)
                 p.grad = grad

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from typing import Any, Self
 
@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
-from sparsedd._parameters import is_sharded, listed, sharded_like, state_names
+from sparsedd._parameters import is_sharded, listed, memory, sharded_like, state_names
+from sparsedd._state import resolve
 
 
 class Rewinder:
@@ -100,8 +101,7 @@ class Rewinder:
 
     def state_dict(self) -> dict[str, Any]:
         """Step and states; JSON and tensors only, or else a TypeError that names the path of what is neither."""
-        tensors: dict[str, Tensor] = {}
-        _encoded(self._parts, "", tensors)
+        _encoded(self._parts, "", {}, {})
         return {"step": self.step, "parts": deepcopy(self._parts)}
 
     @classmethod
@@ -117,7 +117,7 @@ class Rewinder:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file, atomically: tensors, and JSON for the rest."""
         tensors: dict[str, Tensor] = {}
-        content = {"step": self.step, "parts": _encoded(self._parts, "", tensors)}
+        content = {"step": self.step, "parts": _encoded(self._parts, "", tensors, {})}
         _files.write(_checks.path("path", path), _files.seal("rewinder", tensors, content))
 
     @classmethod
@@ -140,8 +140,8 @@ def _groups(part: Any) -> list[dict[str, Any]]:
 
 def _captured(part: Any) -> Any:
     if isinstance(part, nn.Module):  # under the names of the unwrapped model
-        names = state_names(part)
-        return OrderedDict((names[key], deepcopy(value)) for key, value in part.state_dict().items())
+        names, state = state_names(part), deepcopy(dict(part.state_dict()))  # in one act, in which tied weights stay one
+        return OrderedDict((names[key], value) for key, value in state.items())
     return deepcopy(part.state_dict())
 
 
@@ -167,6 +167,7 @@ def _restore(part: Any, state: Any) -> None:
 
 
 def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    resolve(model, {name: value for name, value in state.items() if isinstance(value, Tensor)})  # tied weights have one value
     actual = {name: key for key, name in state_names(model).items()}
     now = model.state_dict()
     new = OrderedDict((actual.get(name, name), value) for name, value in state.items())
@@ -179,7 +180,7 @@ def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         if here.dtype != value.dtype:
             raise ValueError(f"{key!r} is {here.dtype} and was {value.dtype}: call model.to({value.dtype}) first.")
         new[key] = sharded_like(value, here)
-    new._metadata = now._metadata  # type: ignore[attr-defined] # the versions of its modules
+    new._metadata = getattr(now, "_metadata", None)  # type: ignore[attr-defined] # the versions of its modules
     model.load_state_dict(new)
 
 
@@ -187,7 +188,8 @@ def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 
 
-def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+def _encoded(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashable, str]) -> Any:
+    """Return JSON of a value, with its tensors by key: what is one in memory has one key."""
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")
@@ -197,22 +199,25 @@ def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             raise TypeError(
                 f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."
             )
+        if (known := keys.get(memory(value))) is not None:
+            return {"tensor": known}
         key = path
         while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
             key += "'"
+        keys[memory(value)] = key
         tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        items = [_encoded(item, f"{path}[{i}]", tensors) for i, item in enumerate(value)]
+        items = [_encoded(item, f"{path}[{i}]", tensors, keys) for i, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str | int):
                 raise TypeError(f"{path or 'the parts'} has the key {key!r}: only strings and integers can be saved.")
         name = type(value).__name__ if type(value).__name__ in _MAPPINGS else "dict"
-        return {name: [[k, _encoded(v, f"{path}.{k}" if path else str(k), tensors)] for k, v in value.items()]}
+        return {name: [[k, _encoded(v, f"{path}.{k}" if path else str(k), tensors, keys)] for k, v in value.items()]}
     raise TypeError(f"{path} is a {type(value).__name__}: only tensors, numbers, strings and their containers can be saved.")
 
 

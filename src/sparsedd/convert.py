@@ -22,6 +22,7 @@ from torch.nn.utils import parametrize, prune
 from sparsedd import _checks
 from sparsedd._mask import Mask
 from sparsedd._parameters import computed, joined, listed, memory, modules, parameters, plain, strings, undivided
+from sparsedd._state import unprefixed
 
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
 
@@ -174,7 +175,7 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     >>> from_state_dict({"fc.weight_orig": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])})
     Mask(1 of 2 weights, sparsity 50.00%)
     """
-    state = _plain(state)
+    state = unprefixed(state)
     pairs = _pairs(state)
     keep = _kept({name: state[f"{name}_mask"] for name in pairs})
     masks = {f"{name}_mask" for name in pairs}
@@ -213,7 +214,7 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> Mask.nonzero(fresh) == from_torch_prune(pruned)
     True
     """
-    state = _plain(state)
+    state = unprefixed(state)
     pairs = _pairs(state)
     keep = _kept({name: state[f"{name}_mask"] for name in pairs})
     found: dict[str, Any] = {}
@@ -291,18 +292,6 @@ def _dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
         if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
             raise ValueError(f"{what}{name!r} must be a dense tensor that holds its bits, got {tensor!r:.60}.")
     return tensors
-
-
-def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state dict under the names of the model without wrappers."""
-    for name in _checks.kind("state", state, Mapping, "a state dict, names to tensors"):
-        _checks.kind("a name", name, str, "a string")
-    found = {plain(name): value for name, value in state.items()}
-    if found and all(name.startswith("module.") for name in found):  # DDP
-        found = {name.removeprefix("module."): value for name, value in found.items()}
-    if len(found) != len(state):
-        raise ValueError(f"some names differ only by '_orig_mod.': {listed(state)}.")
-    return found
 
 
 def _pairs(state: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ A small net leaves a machine idle: most of a step is book-keeping, and on a GPU 
 nets stacked, one product, one optimizer and one launch serve them all.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from sparsedd import _checks, _random, _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
-from sparsedd._parameters import hooked, unwrapped
+from sparsedd._parameters import hooked, memory, unwrapped
 from sparsedd._perceptron import Perceptron
 from sparsedd.metrics import Evaluation
 from sparsedd.sparse import SparseLinear
@@ -284,7 +284,7 @@ def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
         if any(isinstance(module, SparseLinear) for module in model.modules()):
             raise ValueError("the members of a fleet are dense: bring the weights back with sparse.expand_ first.")
     every = [unwrapped(model) for model in every]
-    owners: dict[int, str] = {}
+    owners: dict[Hashable, str] = {}
     first = _described(every[0])
     for i, model in enumerate(every):
         described = _described(model)
@@ -294,9 +294,8 @@ def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
                 raise ValueError(f"the models of a fleet are alike, but {name} is {a} in the first and {b} in model {i}.")
         for name, tensor in _tensors(model).items():
             here = f"{name!r} of model {i}"
-            if id(tensor) in owners:
-                raise ValueError(f"{owners[id(tensor)]} and {here} are one tensor: a fleet's weights are each its own.")
-            owners[id(tensor)] = here
+            if (owner := owners.setdefault(memory(tensor), here)) != here:
+                raise ValueError(f"{owner} and {here} are one tensor: a fleet's weights are each its own.")
     return every
 
 

@@ -6,7 +6,7 @@ given back bit for bit, also when the measure raises.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import listed, modules, once, parameters, plain, select, sharded_like, state_names
+from sparsedd._parameters import listed, modules, once, parameters, present, select, sharded_like
+from sparsedd._state import Weights, check_same, memories, overwritten, resolve, write_
 
 __all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
 
 Model = TypeVar("Model", bound=nn.Module)
 Value = TypeVar("Value")
-Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
 
 #: α from 0 to 1 in steps of 0.01, as in the paper's interpolations.
 ALPHAS: tuple[float, ...] = tuple(k / 100 for k in range(101))
@@ -36,11 +36,12 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     ----------
     weights
         A model of the same kind, or name → tensor (a state dict): parameters and buffers. What is not named keeps its value.
+        A tied weight may come under any of its names.
 
     Raises
     ------
     ValueError
-        When a name or a shape is not the model's; nothing has changed then.
+        When a name or a shape is not the model's, or two names of one memory have different values; nothing has changed then.
 
     Examples
     --------
@@ -52,11 +53,19 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     >>> torch.equal(model.weight, before)
     True
     """
-    pairs = _matched(model, _tensors(weights))
+    own, given = memories(model), resolve(model, weights)
+    for name, tensor in given.items():
+        if name not in own:
+            raise ValueError(f"the model has no parameter or buffer {name!r}. It has {listed(own)}.")
+        if own[name].shape != tensor.shape:
+            raise ValueError(f"{name!r} has shape {tuple(own[name].shape)} in the model, got {tuple(tensor.shape)}.")
+    present({name: own[name] for name in given})
+    given = {name: sharded_like(tensor.detach().clone(), own[name]) for name, tensor in given.items()}  # it may be the model's
     with _restored.modes(model), _restored.buffers(model), _restored.parameters(model):
-        with torch.no_grad():
-            for own, other in pairs:
-                own.copy_(sharded_like(other, own))
+        for name, tensor in given.items():
+            write_(name, own[name], tensor)
+        if lost := overwritten(own, given):
+            raise ValueError(f"{lost!r} shares memory with other weights, in another shape or order, that got other values.")
         yield model
 
 
@@ -76,7 +85,7 @@ def line(
     origin
         The weights at α = 0, often the model itself.
     direction
-        Name → tensor. What it does not name stays at the origin.
+        Name → tensor. What it does not name stays at the origin, and so do buffers of whole numbers.
 
     Examples
     --------
@@ -85,12 +94,13 @@ def line(
     >>> line(model, model, {"weight": torch.ones(1, 1)}, [0, 0.5], lambda model: model.weight.item())
     [3.0, 3.5]
     """
-    start = {name: tensor.detach().clone() for name, tensor in _tensors(origin).items()}
-    for name, tensor in (steps := _tensors(direction)).items():
+    start = {name: tensor.detach().clone() for name, tensor in resolve(model, origin).items()}
+    for name, tensor in (steps := resolve(model, direction)).items():
         if name not in start or start[name].shape != tensor.shape:
             has = f"{name!r} of shape {tuple(start[name].shape)}" if name in start else listed(start)
             raise ValueError(f"direction names {name!r} of shape {tuple(tensor.shape)}; the origin has {has}.")
-    points = (start | {n: torch.add(start[n], d.to(start[n].device), alpha=a) for n, d in steps.items()} for a in _all(alphas))
+    steps = {name: step.to(start[name].device) for name, step in steps.items() if _moves(start[name])}
+    points = (start | {name: torch.add(start[name], step, alpha=a) for name, step in steps.items()} for a in _all(alphas))
     return _along(model, points, measure)
 
 
@@ -125,14 +135,8 @@ def interpolate(
     >>> interpolate(nn.Linear(1, 1, bias=False), *ends, lambda model: model.weight.item(), alphas=[0, 0.25, 1])
     [0.0, 0.25, 1.0]
     """
-    starts, ends = ({n: t.detach().clone() for n, t in _tensors(weights).items()} for weights in (start, end))
-    for name in (*starts, *ends):
-        if name not in starts or name not in ends:
-            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
-        a, b = starts[name], ends[name]
-        if a.shape != b.shape:
-            raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
-
+    starts, ends = ({n: t.detach().clone() for n, t in resolve(model, weights).items()} for weights in (start, end))
+    check_same(starts, ends)
     _checks.called("measure", measure, "measure(model)")
     if recalibrate is not None:
         _checks.called("recalibrate", recalibrate, "recalibrate(model)")
@@ -182,7 +186,7 @@ def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict
     >>> filter_normalized({"weight": torch.tensor([[0.0, -1.0]])}, model)
     {'weight': tensor([[ 0.0000, -2.8284]])}
     """
-    steps = _tensors(direction)
+    steps = resolve(model, direction)
     transposed = {id(m.weight) for _, m in modules(model) if isinstance(m, TRANSPOSED)}
     scaled = {}
     for name, w in select(model, steps).items():
@@ -226,36 +230,6 @@ def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> f
     return float((loss[:, near].mean(axis=1) - loss[:, centre].mean(axis=1)).mean())
 
 
-def _tensors(weights: Weights) -> dict[str, Tensor]:
-    """Name → tensor, under the names of the unwrapped model."""
-    if isinstance(weights, nn.Module):
-        named = zip(state_names(weights).values(), weights.state_dict().values(), strict=True)
-        return {name: value for name, value in named if isinstance(value, Tensor)}
-    if not isinstance(weights, Mapping):
-        raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(weights).__name__}.")
-    for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"weights must be a model or a mapping of names to tensors, got {name!r}: {tensor!r}.")
-    return {plain(_checks.kind("a name", name, str, "a string")): tensor for name, tensor in weights.items()}
-
-
-def _matched(model: nn.Module, weights: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The model's own tensors with those that they become."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    own = _tensors(model)
-    if own.keys().isdisjoint(weights):
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    pairs = []
-    for name, tensor in weights.items():
-        if name not in own:
-            raise ValueError(f"the model has no parameter or buffer {name!r}. It has {listed(own)}.")
-        if own[name].shape != tensor.shape:
-            raise ValueError(f"{name!r} has shape {tuple(own[name].shape)} in the model, got {tuple(tensor.shape)}.")
-        pairs.append((own[name], tensor.detach().clone()))  # it may be the model's own
-    return pairs
-
-
 def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Module], Value]) -> list[Value]:
     _checks.called("measure", measure, "measure(model)")
     values = []
@@ -271,8 +245,13 @@ def _all(alphas: Iterable[float]) -> Sequence[float]:
     return [_checks.number("alpha", alpha) for alpha in alphas]
 
 
+def _moves(tensor: Tensor) -> bool:
+    """Check that a tensor is not of whole numbers, such as those that BatchNorm counts batches in."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def _between(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    if alpha in (0, 1) or not (a.is_floating_point() or a.is_complex()):
+    if alpha in (0, 1) or not _moves(a):
         return a if alpha < 0.5 else b
     return torch.lerp(a, b.to(a.device, a.dtype), alpha)
 

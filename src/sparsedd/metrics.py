@@ -1,9 +1,8 @@
 """Measures of a model: plain functions of models, tensors and batches."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,26 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import computed, joined, listed, modules, once, parameters, plain, present, select, strings, undivided
+from sparsedd._parameters import (
+    computed,
+    fit,
+    joined,
+    listed,
+    memory,
+    modules,
+    once,
+    parameters,
+    plain,
+    present,
+    select,
+    strings,
+    undivided,
+)
 from sparsedd._prunable import prunable
+from sparsedd._state import Weights, check_same, first_names, resolve, tensors
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
 
-Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
 NORMS = (nn.LayerNorm, nn.RMSNorm)  # those whose weights may have two or more dimensions
 
 
@@ -52,44 +65,54 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     >>> learning_distance({"w": torch.zeros(2, 2)}, {"w": torch.ones(2, 2)})
     2.0
     """
-    starts, ends = _weights(start, names), _weights(end, names)
-    if isinstance(start, Mapping) and isinstance(end, nn.Module):
-        starts = _of(starts, ends)
-    if isinstance(end, Mapping) and isinstance(start, nn.Module):
-        ends = _of(ends, starts)
-    total = 0.0
-    for name in (*starts, *ends):
-        if name not in starts or name not in ends:
-            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
-        a, b = starts[name], ends[name]
-        if a.shape != b.shape:
-            raise ValueError(f"{name!r} has shape {tuple(a.shape)} at the start and {tuple(b.shape)} at the end.")
+    starts: Mapping[str, Tensor]
+    ends: Mapping[str, Tensor]
+    if isinstance(end, nn.Module):
+        ends = _counted(end, names)
+        starts = _counted(start, names) if isinstance(start, nn.Module) else _of(start, end, ends)
+    elif isinstance(start, nn.Module):
+        starts = _counted(start, names)
+        ends = _of(end, start, starts)
+    else:
+        both = tensors(start)
+        starts, ends = _chosen(both, both, names), _chosen(tensors(end, both), both, names)
+    check_same(starts, ends)
     if not ends:
         raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
-    for name, b in ends.items():
+    total = 0.0
+    apart = {(memory(starts[name]), memory(b)): name for name, b in ends.items()}  # what is tied in both counts once
+    for name in apart.values():
+        b = ends[name]
         wide = torch.complex128 if b.is_complex() else torch.float64
         total += float((starts[name].detach().to(b.device, wide) - b.detach().to(wide)).abs().square().sum())
     return math.sqrt(total)
 
 
-def _weights(source: Weights, names: Iterable[str] | None) -> Mapping[str, Tensor]:
-    if isinstance(source, nn.Module):
-        return present(once(select(source, _counted(source) if names is None else names)))
-    if not isinstance(source, Mapping):
-        raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(source).__name__}.")
-    found = undivided({plain(_checks.kind("a name", name, str, "a string")): tensor for name, tensor in source.items()})
+def _counted(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Parameter]:
+    """Return the model's weights, tied ones once, or those of the names."""
+    return present(once(undivided(select(model, _weight_names(model) if names is None else names))))
+
+
+def _of(state: Mapping[str, Tensor], model: nn.Module, counted: Collection[str]) -> dict[str, Tensor]:
+    """Return what a state dict holds of weights that are counted in the model; it may hold more."""
+    found, first = resolve(model, state), first_names(model)
+    return undivided({name: found[first[name]] for name in counted if first[name] in found})
+
+
+def _chosen(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str] | None) -> dict[str, Tensor]:
+    """Return the weights of a state dict, or those of the names, as the other state dict has them."""
     if names is None:
-        return {n: t for n, t in found.items() if isinstance(t, Tensor) and t.dim() >= 2 and not (_counts(t) or _is_bias(n))}
-    wanted = [plain(name) for name in strings("names", names)]
+        named = {name: t for name, t in state.items() if t.dim() >= 2 and (t.is_floating_point() or t.is_complex())}
+        return undivided({name: tensor for name, tensor in named.items() if not _is_bias(name)})
+    wanted = [fit(plain(name), other) for name in strings("names", names)]
     for name in wanted:
-        if name not in found:
-            raise ValueError(f"there are no weights named {name!r}. There are {listed(found)}.")
-        _checks.kind(repr(name), found[name], Tensor, "a tensor")
-    return {name: found[name] for name in wanted}
+        if name not in state:
+            raise ValueError(f"there are no weights named {name!r}. There are {listed(state)}.")
+    return undivided({name: state[name] for name in wanted})
 
 
-def _counted(model: nn.Module) -> list[str]:
-    """The names of a model's weights."""
+def _weight_names(model: nn.Module) -> list[str]:
+    """Return the names of a model's weights."""
     without = set()
     for prefix, module in modules(model):
         if isinstance(module, NORMS):
@@ -105,18 +128,6 @@ def _counted(model: nn.Module) -> list[str]:
 
 def _is_bias(name: str) -> bool:
     return "bias" in name.rpartition(".")[2]
-
-
-def _of(state: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """What a state dict holds of a model's weights: it may hold buffers, tied weights twice, and a wrapper's names."""
-    if not any(name in model for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return {name: tensor for name, tensor in state.items() if name in model}
-
-
-def _counts(tensor: Tensor) -> bool:
-    """Is it a tensor of whole numbers, and so no weight?"""
-    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def evaluate(

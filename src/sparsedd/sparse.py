@@ -6,18 +6,21 @@ Results equal those of the dense layers up to float rounding. Activations are ke
 which suits both.
 """
 
+import hashlib
 import warnings
 from collections import Counter
 from copy import deepcopy
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sparsedd import _checks
 from sparsedd._mask import Mask
-from sparsedd._parameters import hooked, parameters, state_names, unwrapped
+from sparsedd._parameters import hooked, memory, modules, parameters, unwrapped
+from sparsedd._state import memories
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
@@ -52,6 +55,7 @@ class SparseLinear(nn.Module):
     rows: Tensor
     by_column: Tensor
     places: Tensor
+    digest: Tensor  # of the kept places: values belong to these alone
 
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
@@ -62,6 +66,7 @@ class SparseLinear(nn.Module):
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
             )
         self.shape = linear.weight.shape
+        self.register_buffer("digest", _digest(keep))
         self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
         self.train(linear.training)
@@ -84,6 +89,30 @@ class SparseLinear(nn.Module):
     def density(self) -> float:
         """The share of the weights that is kept."""
         return len(self.values) / max(1, self.shape.numel())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights (out, in) as a dense tensor made anew, for modules that read their layers' weights."""
+        flat = self.values.new_zeros(self.shape.numel())
+        return flat.index_put((self._places(),), self.values).view(self.shape)
+
+    @property
+    def in_features(self) -> int:
+        """How many inputs a sample has."""
+        return self.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """How many outputs a sample gets."""
+        return self.shape[0]
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        *_, errors = rest
+        digest = state.get(f"{prefix}digest")
+        if isinstance(digest, Tensor) and not torch.equal(digest.cpu(), self.digest.cpu()):
+            errors.append(f"{prefix}values are of a layer that keeps other weights: it was made with another mask.")
+        else:
+            super()._load_from_state_dict(state, prefix, *rest)
 
     def extra_repr(self) -> str:
         return f"{self.shape[1]} to {self.shape[0]} features, {self.density:.2%} of the weights"
@@ -171,6 +200,12 @@ def _pattern(layer: SparseLinear) -> Tensor:
     return torch.sparse_csr_tensor(layer.row_starts, layer.columns, layer.values.detach(), layer.shape, check_invariants=False)
 
 
+def _digest(keep: Tensor) -> Tensor:
+    """Return the SHA-256 of the kept places, (32,) uint8."""
+    bits = repr(tuple(keep.shape)).encode() + np.packbits(keep.cpu().numpy()).tobytes()
+    return torch.tensor(list(hashlib.sha256(bits).digest()), dtype=torch.uint8)
+
+
 def _starts(rows: Tensor, count: int) -> Tensor:
     """Where each row of a CSR matrix starts among its values."""
     return torch.cat([rows.new_zeros(1), rows.bincount(minlength=count).cumsum(0)])
@@ -200,7 +235,9 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     if not _checks.real("below", below) >= 0:
         raise ValueError(f"below must be a density of at least 0, got {below}.")
     fast: Any = mask.apply_(deepcopy(unwrapped(model)))
-    uses = Counter(id(p) for p in parameters(fast).values())
+    uses = Counter(map(id, parameters(fast).values()))
+    if len(uses) > len(Counter(map(memory, parameters(model).values()))):
+        raise ValueError("two Parameters of the model share memory, and those of a copy would not: tie them by one Parameter.")
     rest = {}
     for name in mask:
         path, _, leaf = name.rpartition(".")
@@ -236,19 +273,22 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     for name, module in (("model", model), ("fast", fast)):
         _checks.kind(name, module, nn.Module, "a torch.nn.Module")
     _checks.kind("mask", mask, Mask, "a Mask")
-    state = dict(zip(state_names(fast).values(), fast.state_dict().values(), strict=True))
-    names = state_names(model)
+    copied = memories(fast)
+    layers = {path: layer for path, layer in modules(fast) if isinstance(layer, SparseLinear)}
     pairs: list[tuple[Tensor, Tensor]] = []
-    for key, target in model.state_dict().items():
-        name = names[key]
-        source = state.get(name)
-        if source is None:
-            path = name.rpartition(".")[0]
-            values = state.get(f"{path}.values" if path else "values")
-            if values is None or name not in mask or mask[name].shape != target.shape or int(mask[name].sum()) != len(values):
-                raise ValueError(f"the copy and the mask have no weights for {name!r}: it was not made of this model and mask.")
-            keep = mask[name].to(target.device)
-            source = torch.zeros_like(target).masked_scatter_(keep, values.to(target))
+    for name, target in memories(model).items():
+        path, _, leaf = name.rpartition(".")
+        keep = mask[name].to(target.device) if name in mask else None
+        if leaf == "weight" and (layer := layers.get(path)) is not None:
+            if keep is None or not torch.equal(layer.digest.cpu(), _digest(keep)):
+                raise ValueError(
+                    f"the copy keeps other weights of {name!r} than the mask: it was not made of this model and mask."
+                )
+            source = torch.zeros_like(target).masked_scatter_(keep, layer.values.to(target))
+        elif name in copied:
+            source = copied[name] if keep is None else copied[name].masked_fill(~keep.to(copied[name].device), 0)
+        else:
+            raise ValueError(f"the copy has no weights for {name!r}: it was not made of this model and mask.")
         if source.shape != target.shape:
             raise ValueError(f"{name!r} has shape {tuple(target.shape)} in the model and {tuple(source.shape)} in the copy.")
         pairs.append((target, source))
