@@ -53,7 +53,7 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     True
     """
     pairs = _matched(model, _tensors(weights))
-    with _restored.modes(model), _restored.buffers(model), _restored.parameters(model):
+    with _restored.buffers(model), _restored.parameters(model), _restored.modes(model):
         with torch.no_grad():
             for own, other in pairs:
                 own.copy_(sharded_like(other, own))
