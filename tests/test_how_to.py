@@ -20,7 +20,7 @@ from sparsedd import Mask
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in HOW_TO.glob("*.md") if page.stem not in ("index", "many-machines"))
 WARNED = {  # what other libraries warn of their own doing, by page
-    "lightning": ("ignore:`isinstance(treespec:FutureWarning",),
+    "lightning": ("ignore:`isinstance(treespec:FutureWarning", "ignore:Checkpoint directory:UserWarning"),
 }
 TRAINERS = re.compile(r"^\{'train_runtime'.*\n", flags=re.M)  # what a Trainer prints: seconds
 ACCURACY = re.compile(r"accuracy +([\d.]+)%")
