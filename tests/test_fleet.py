@@ -520,3 +520,43 @@ def test_targets_losses_and_sparse_members_are_checked():
 def test_fleets_are_not_compiled(tmp_path):
     with pytest.raises(ValueError, match="a fleet is not compiled"):
         next(run_fleet([replace(Experiment().scaled("smoke"), compiled=True)], tmp_path))
+
+
+class Frozen(nn.Module):
+    """Its norm is in evaluation mode in training, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.fc = nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(self.norm(x))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_modes_are_switched_by_the_models_own_train():
+    fleet = Fleet([Frozen().train() for _ in range(2)])
+    modes = [m.training for m in fleet.modules()]
+    x, y = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(5, dtype=torch.int64)
+    fleet.evaluate([(x, y)])
+    fleet.train()
+    assert [m.training for m in fleet.modules()] == modes
+    fleet.backward(x.expand(2, 5, 4), y.expand(2, 5))
+    assert not fleet.norm.running_mean.any()
+    assert [m.norm.training for m in fleet.members()] == [False, False]
+    assert [m.training for m in fleet.eval().members()] == [False, False]
+
+
+def test_a_fleet_that_returns_no_logits_is_an_error_that_says_what_to_make_it_of():
+    class Both(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    fleet, x, y = Fleet([Both(3, 3)]), torch.eye(3)[None], torch.arange(3)[None]
+    for use in (lambda: fleet.evaluate([(x, y)]), lambda: fleet.backward(x, y)):
+        with pytest.raises(TypeError, match=r"must return a tensor of logits, got tuple"):
+            use()

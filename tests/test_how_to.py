@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import blocks
+from helpers import bits, blocks, filled
 from sphinx.errors import ExtensionError
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask
+from sparsedd import Mask, Pruner, Rewinder, metrics
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in HOW_TO.glob("*.md") if page.stem not in ("index", "many-machines"))
 WARNED = {  # what other libraries warn of their own doing, by page
-    "lightning": ("ignore:`isinstance(treespec:FutureWarning",),
+    "lightning": ("ignore:`isinstance(treespec:FutureWarning", "ignore:Checkpoint directory:UserWarning"),
 }
 TRAINERS = re.compile(r"^\{'train_runtime'.*\n", flags=re.M)  # what a Trainer prints: seconds
 ACCURACY = re.compile(r"accuracy +([\d.]+)%")
@@ -133,6 +134,156 @@ def test_both_ways_to_use_a_mask_say_the_same():
 
 def test_the_table_has_a_dozen_lines():
     assert len(rows(TABLE, "To make a mask")) + len(rows(TABLE, "To use it")) == 13
+
+
+# ---------------------------------------------------------------- what was stopped goes on
+
+
+KILLED = """
+import os, signal
+
+def killed(work):
+    if not (child := os.fork()):
+        work()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+LIGHTNING = """
+class Watched(Digits):
+    def validation_step(self, batch, index):
+        if not self.trainer.sanity_checking:
+            self.seen[self.current_epoch] = metrics.sparsity(self)
+
+class Killer(lightning.Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        if (trainer.current_epoch, index) == (self.epoch, 6):
+            kill()
+
+def watched(folder, *callbacks, resume=None):
+    module, gradual = Watched(), Gradual(mask)
+    module.seen = {}
+    saved = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_last=True)
+    trainer(gradual, saved, *callbacks).fit(module, batches, DataLoader(digits.test, 500), ckpt_path=resume)
+    return gradual.mask, module
+
+whole, module = watched("all")
+assert module.seen.keys() == set(range(5))
+for epoch, validated in module.seen.items():
+    saved = torch.load(f"all/epoch={epoch}.ckpt", weights_only=True)
+    kept = Mask.from_state_dict(saved["callbacks"]["Gradual"])
+    zeros = sum(int((saved["state_dict"][name] == 0).sum()) for name in kept)
+    assert zeros == kept.size - kept.remaining and validated == kept.sparsity and kept.remaining == int(5020 * 0.8**epoch)
+for epoch in (1, 2, 4):
+    killed(lambda: watched(f"killed-{epoch}", Killer(epoch)))
+    ended, other = watched(f"killed-{epoch}", resume=f"killed-{epoch}/last.ckpt")
+    assert other.seen.keys() == set(range(epoch, 5))  # it went on, and did not begin again
+    assert ended == whole and metrics.sparsity(other) == metrics.sparsity(module) == whole.sparsity
+    assert all(map(torch.equal, other.parameters(), module.parameters()))
+"""
+
+HUGGING_FACE = """
+class Killer(TrainerCallback):
+    def on_step_end(self, args, state, control, **rest):
+        if state.global_step == step:
+            kill()
+
+class Counter(TrainerCallback):
+    def on_step_end(self, args, state, control, **rest):
+        steps.append(state.global_step)
+
+for step in (20, 50):  # of 64, 16 an epoch
+    killed(lambda: train(f"killed-{step}", copy.deepcopy(ticket), Killer()))
+    steps = []
+    resumed = train(f"killed-{step}", BertForSequenceClassification(config), Counter(), resume=True)
+    assert steps == list(range(step // 16 * 16 + 1, 65))
+    assert metrics.sparsity(resumed, mask) == metrics.sparsity(whole, mask) == mask.sparsity
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+"""
+
+
+@pytest.mark.parametrize(("page", "more"), [("lightning", LIGHTNING), ("hugging-face", HUGGING_FACE)])
+def test_a_trainer_that_was_killed_ends_as_one_that_was_not(page, more, tmp_path):
+    (tmp_path / "script.py").write_text(files(HOW_TO / f"{page}.md")["page.py"] + KILLED + more)
+    environment = {
+        "PATH": str(Path(sys.executable).parent),
+        "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-W", "ignore", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
+def defined(page: str, until: str) -> dict[str, Any]:
+    """What the first block of a page defines, up to a line."""
+    names: dict[str, Any] = {}
+    exec(blocks(HOW_TO / f"{page}.md")[0].partition(until)[0], names)
+    return names
+
+
+def test_a_sweep_that_was_stopped_anywhere_leaves_the_same_files(tmp_path):
+    sweep, written = defined("resume", '\nsweep(Path("runs")')["sweep"], {}
+    for stop in [None, *((level, epoch) for level in range(3) for epoch in (0, 3))]:
+        sweep(tmp_path / str(stop), stop=stop)
+        sweep(tmp_path / str(stop))
+        written[stop] = {path.name: path.read_bytes() for path in (tmp_path / str(stop)).iterdir()}
+        assert len(written[stop]) == 6
+        assert written[stop] == written[None]
+
+
+def test_gradual_pruning_goes_on_from_the_mask_that_was_kept(tmp_path):
+    names = defined("gradual", "pruner, step, steps")
+    cubic, batches, model, optimizer = (names[name] for name in ("cubic", "batches", "model", "optimizer"))
+    start, pruner, ends = Rewinder(model=model, optimizer=optimizer), Pruner(), []
+    for stops in ((), (5,), (10,), (37, 64)):
+        step, mask = start.rewind(model=model, optimizer=optimizer), Mask.dense(model)
+        for stop in (*stops, 80):
+            with mask.enforce(model, optimizer) as enforcement:
+                while step < stop:
+                    if step % 10 == 0:
+                        enforcement.update(pruner.prune_to(model, cubic(step, 60, final=0.95), enforcement.mask))
+                    x, y = next(batches.epoch(step))
+                    optimizer.zero_grad()
+                    cross_entropy(model(x), y).backward()
+                    optimizer.step()
+                    step += 1
+                enforcement.mask.save(tmp_path / "mask")
+                Rewinder(step=step, model=model, optimizer=optimizer).save(tmp_path / "state")
+            start.rewind(model=model)  # as after a kill: all that is left is in the files
+            mask = Mask.load(tmp_path / "mask")
+            step = Rewinder.load(tmp_path / "state").rewind(model=model, optimizer=optimizer)
+        ends.append((mask, [bits(p) for p in model.parameters()]))
+        assert metrics.sparsity(model) == mask.sparsity == 1 - 1110 / 22200
+    assert all(end == ends[0] for end in ends)
+
+
+def test_the_plain_files_of_a_model_with_tied_weights_come_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = files(HOW_TO / "export.md")["plain.py"]
+    language = files(HOW_TO / "transformer.md")["page.py"].partition("\ntorch.manual_seed")[0]
+    made = plain.replace("lenet_300_100(in_features=64, seed=1)", "Language()")
+    made = re.sub(r"^model = (.|\n)*?^(?=save_model)", "model = filled(Language())\nmask = tied(model)\n", made, flags=re.M)
+    assert made.count("Language()") == 2
+    names: dict[str, Any] = {
+        "filled": filled,
+        "tied": lambda model: Pruner().prune_to(
+            model, 0.5, Mask.dense(model, ["embedding.weight", "encoder.layers.0.linear1.weight"])
+        ),
+    }
+    with torch.random.fork_rng([]):
+        exec(language + made.replace("print(", "answer = ("), names)
+    assert names["answer"]
+    assert names["other"].out.weight is names["other"].embedding.weight
+    assert names["mask"].holds(names["other"])
+    assert torch.equal(names["other"].out.weight, names["model"].embedding.weight)
 
 
 # ---------------------------------------------------------------- the tutorial, whose blocks run while the pages are built

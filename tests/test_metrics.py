@@ -1,4 +1,5 @@
 import math
+from collections import namedtuple
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from sparsedd import Mask, Pruner, metrics
+from sparsedd import Mask, Pruner, landscape, metrics, scores
 from sparsedd.metrics import Evaluation, learning_distance
 
 seeds = st.integers(0, 10**6)
@@ -137,6 +138,152 @@ def test_evaluate_gives_back_every_mode_and_changes_nothing(fails):
         else:
             assert metrics.evaluate(model, batches()) == metrics.evaluate(model, batches())
     assert everything(model) == before
+
+
+class Merging(nn.Linear):
+    """As a layer of LoRA: its product is part of its weight in evaluation, and it has a gradient in training alone."""
+
+    def __init__(self):
+        super().__init__(4, 3, bias=False)
+        self.lora, self.merged = nn.Parameter(torch.linspace(0.1, 0.7, 12).view(3, 4)), False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.merged == mode:
+            self.weight.data += -self.lora.data if mode else self.lora.data
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight if self.merged else self.weight + self.lora)
+
+
+class Frozen(nn.Sequential):
+    """The statistics of its norms stay as they are in training; its ``train`` gives nothing back, as that of LeViT."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self:
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+
+
+class Switching(nn.Module):
+    """What runs depends on the last switch, as in the feature extractors of torchvision."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs = "training"
+
+    def train(self, mode=True):
+        self.runs = "training" if mode else "evaluation"
+        return super().train(mode)
+
+    def forward(self, x):
+        return x
+
+
+def switched(model):
+    """What a mode is made of: the flags, and what the modules have made of them."""
+    return [(m.training, getattr(m, "merged", None), getattr(m, "runs", None)) for m in model.modules()]
+
+
+def evaluated(model, batches):
+    metrics.evaluate(model, batches)
+
+
+def scored(model, batches):
+    scores.accumulate_(model, batches, cross_entropy)
+
+
+def moved(model, batches):
+    with landscape.at(model, {}):
+        for x, _ in batches:
+            model.train(not model.training)
+            model(x)
+
+
+@pytest.mark.parametrize("use", [evaluated, scored, moved])
+@pytest.mark.parametrize("wrap", [nn.Sequential, lambda m: torch.compile(m, backend="eager"), nn.DataParallel])
+@pytest.mark.parametrize("start", ["train", "eval", "partly", "by hand"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_are_switched_back_as_their_modules_do(use, wrap, start, fails):
+    inner = Frozen(Switching(), nn.BatchNorm1d(4), Merging())
+    inner.add_module("inner", Frozen(Switching(), nn.BatchNorm1d(3)))
+    model = wrap(inner) if wrap is not nn.Sequential else inner
+    if start == "eval":
+        model.eval()
+    if start == "partly":
+        inner[2].eval()
+        inner.inner[0].eval()
+    if start == "by hand":
+        inner[1].train()
+    inner.register_forward_hook(lambda *_: torch.ones(1).view(2) if fails else None)
+    before, modes = [p.detach().clone() for p in (*model.parameters(), *model.buffers())], switched(model)
+    with pytest.raises(RuntimeError, match="shape") if fails else no_global_draws():
+        use(model, [(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(5, dtype=torch.int64))])
+    assert switched(model) == modes
+    assert all(torch.equal(a, b) for a, b in zip(before, (*model.parameters(), *model.buffers()), strict=True))
+
+
+def test_after_evaluate_every_weight_gets_a_gradient_again():
+    model = nn.Sequential(Merging())
+    metrics.evaluate(model, [(torch.ones(1, 4), torch.tensor([0]))])
+    model(torch.ones(1, 4)).sum().backward()
+    assert model[0].lora.grad is not None
+
+
+def test_a_mode_that_no_switch_leads_to_is_given_back_too():
+    class Never(nn.Linear):
+        def train(self, mode=True):
+            return super().train(False)
+
+    model = Never(2, 2)
+    model.training = True
+    metrics.evaluate(model, [(torch.ones(1, 2), torch.tensor([0]))])
+    assert model.training
+
+
+Output = namedtuple("Output", "loss logits")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "says", "part"),
+    [
+        (lambda logits: Output(None, logits), r"Output: .*inputs\)\.logits", lambda found: found.logits),
+        (lambda logits: (logits, 0), r"tuple: pass a torch.nn.Module whose .*\(inputs\)\[0\]", lambda found: found[0]),
+        (lambda logits: {"out": logits}, r"dict: .*model\(inputs\)\['out'\]", lambda found: found["out"]),
+    ],
+)
+def test_a_model_that_returns_no_logits_is_an_error_that_says_what_to_pass(wrap, says, part):
+    model, batches = nn.Linear(3, 3), [(torch.eye(3), torch.arange(3))]
+    model.register_forward_hook(lambda module, args, found: wrap(found))
+    before = everything(model)
+    for use in (evaluated, scored):
+        with pytest.raises(TypeError, match=f"the model must return a tensor of logits, got {says}\\.$"):
+            use(model, batches)
+        assert everything(model) == before
+    scores.accumulate_(model, batches, lambda found, targets: cross_entropy(part(found), targets))
+
+
+def test_a_model_of_hugging_face_is_evaluated_through_its_logits():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    with torch.random.fork_rng([]):
+        bert = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes))
+    batches = [(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 1]))]
+    with pytest.raises(TypeError, match=r"got SequenceClassifierOutput: .* forward returns model\(inputs\)\.logits\."):
+        metrics.evaluate(bert, batches)
+
+    class Logits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = bert
+
+        def forward(self, tokens):
+            return self.model(tokens).logits
+
+    assert metrics.evaluate(Logits(), batches).n == 2
 
 
 def test_evaluate_works_without_parameters_and_shows_nan():

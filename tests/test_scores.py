@@ -158,3 +158,21 @@ def test_no_batches_is_an_error():
     assert everything(model) == before
     with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got int"):
         scores.accumulate_(3, [batch(0)], mse_loss)
+
+
+def test_a_buffer_that_expand_repeats_is_given_back():
+    class Table(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.register_buffer("row", torch.zeros(2))
+            self.register_buffer("table", self.row.expand(3, 2))
+
+        def forward(self, x):
+            self.row += 1
+            return super().forward(x) + self.table.sum(0)
+
+    model = Table()
+    before = everything(model)
+    scores.accumulate_(model, [(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))], cross_entropy)
+    model.zero_grad()
+    assert everything(model) == before

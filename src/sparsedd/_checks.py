@@ -175,10 +175,22 @@ def pairs(batches: object) -> Iterator[tuple[Any, Any]]:
             yield parts[0], parts[1]
 
 
+def output(found: object) -> Tensor:
+    """What a model returned, where it must be its logits and nothing else."""
+    if not isinstance(found, Tensor):
+        key = next(iter(found), "logits") if isinstance(found, Mapping) else 0
+        part = ".logits" if hasattr(found, "logits") else f"[{key!r}]"
+        raise TypeError(
+            f"the model must return a tensor of logits, got {type(found).__name__}: pass a torch.nn.Module whose "
+            f"forward returns model(inputs){part}."
+        )
+    return found
+
+
 def loss(function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
     """The loss of logits and targets, which are classes where the cross-entropy takes them for that."""
     for_classes = function is cross_entropy or isinstance(function, nn.CrossEntropyLoss)
-    if for_classes and targets.shape != logits.shape and targets.dtype not in (torch.int64, torch.uint8):
+    if for_classes and targets.shape != output(logits).shape and targets.dtype not in (torch.int64, torch.uint8):
         raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
     if for_classes and targets.shape not in (logits.shape, logits.shape[:1] + logits.shape[2:]):
         got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"

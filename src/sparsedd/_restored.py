@@ -5,19 +5,39 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sparsedd._state import write_
 
 
 @contextmanager
 def modes(model: nn.Module) -> Iterator[None]:
-    """Whether each module is in training or evaluation mode."""
+    """Whether each module is in training or evaluation mode, switched back by its own ``train`` and ``eval``.
+
+    These may do more than set a flag. A layer of LoRA adds its product to its weight for evaluation and subtracts it again,
+    which rounds; so the parameters of modules that switch in a way of their own are given back bit for bit, too.
+    """
     before = [(module, module.training) for module in model.modules()]
+    own = [p for m, _ in before if _switches(m) for p in m.parameters(recurse=False) if not is_lazy(p)]
+    bits = [p.detach().clone() for p in own]
     try:
         yield
     finally:
-        for module, mode in before:
-            module.training = mode
+        try:
+            for module, mode in before:  # parents first, who take their children along
+                if module.training != mode:
+                    _ = module.train() if mode else module.eval()
+        finally:
+            for module, mode in before:
+                module.training = mode  # where its switch leads elsewhere
+            with torch.no_grad():
+                for p, b in zip(own, bits, strict=True):
+                    p.copy_(b)
+
+
+def _switches(module: nn.Module) -> bool:
+    """Does it switch modes by a method that is neither torch's nor ours?"""
+    return any(str(method.__module__).partition(".")[0] not in ("torch", "sparsedd") for method in (module.train, module.eval))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ nets stacked, one product, one optimizer and one launch serve them all.
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,12 @@ class Fleet(nn.Module):
         count = sum(p[0].numel() for p in self.parameters())
         return f"Fleet({len(self)} members of {type(self._tree).__name__}, {count:,} parameters each)"
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as the models do, who may have a ``train`` of their own."""
+        self._tree.train(mode)
+        self.training = self._tree.training
+        return self
+
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs (members, b, ...) of the members for inputs (members, b, ...), each for its own.
 
@@ -151,7 +157,7 @@ class Fleet(nn.Module):
                 perceptron.backward(inputs, targets)
             return
         self.zero_grad()
-        loss = cross_entropy(self(inputs), targets).sum()
+        loss = cross_entropy(_checks.output(self(inputs)), targets).sum()
         with torch.autocast(device, enabled=False):
             loss.backward()
 
@@ -159,7 +165,6 @@ class Fleet(nn.Module):
         if _checks.kind("inputs", inputs, Tensor, "a tensor").dim() < 2 or len(inputs) != len(self):
             got = f"shape {tuple(inputs.shape)}"
             raise ValueError(f"inputs must be (members, batch, ...) with {len(self)} members, got {got}.")
-        self._tree.training = self.training
         return self._tree
 
     def _of_one(self, state: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -191,7 +196,6 @@ class Fleet(nn.Module):
 
     def members(self) -> list[nn.Module]:
         """The members as ordinary models: copies of the weights and buffers as they are now, and of the mode."""
-        self._tree.training = self.training
         return [
             deepcopy(self._tree, {id(t): _as(t, t.detach()[i].clone()) for t in _tensors(self._tree).values()})
             for i in range(len(self))
@@ -242,7 +246,7 @@ class Fleet(nn.Module):
                 inputs, targets = inputs.to(device), targets.to(device)
                 if targets.dim() == 1:
                     inputs, targets = (tensor.expand(len(self), *tensor.shape) for tensor in (inputs, targets))
-                logits = self(inputs)
+                logits = _checks.output(self(inputs))
                 if logits.dim() != 3 or targets.shape != logits.shape[:2]:
                     got = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
                     raise ValueError(f"evaluate takes (members, b, C) logits and (members, b) targets, got {got}.")

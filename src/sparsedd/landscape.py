@@ -61,7 +61,7 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
             raise ValueError(f"{name!r} has shape {tuple(own[name].shape)} in the model, got {tuple(tensor.shape)}.")
     present({name: own[name] for name in given})
     given = {name: sharded_like(tensor.detach().clone(), own[name]) for name, tensor in given.items()}  # it may be the model's
-    with _restored.modes(model), _restored.buffers(model), _restored.parameters(model):
+    with _restored.buffers(model), _restored.parameters(model), _restored.modes(model):  # which may write to weights
         for name, tensor in given.items():
             write_(name, own[name], tensor)
         if lost := overwritten(own, given):

@@ -138,8 +138,8 @@ def evaluate(
 ) -> Evaluation:
     """Mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
 
-    The model runs in evaluation mode without gradients; every module's mode is given back, and the global generators, from
-    which a ``DataLoader`` draws, are left as they were.
+    The model runs in evaluation mode without gradients; every module is switched back by its own ``train`` or ``eval``, and
+    the global generators, from which a ``DataLoader`` draws, are left as they were.
 
     Parameters
     ----------
@@ -150,6 +150,8 @@ def evaluate(
     ------
     ValueError
         When there are no samples.
+    TypeError
+        When the model returns anything else than a tensor of logits, as those of Hugging Face do.
 
     Examples
     --------
@@ -165,7 +167,7 @@ def evaluate(
         model.eval()
         for inputs, targets in _checks.pairs(batches):
             inputs, targets = inputs.to(device), targets.to(device)
-            logits = model(inputs)
+            logits = _checks.output(model(inputs))
             if logits.dim() != 2 or targets.shape != logits.shape[:1]:
                 raise ValueError(
                     f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
