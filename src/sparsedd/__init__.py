@@ -3,13 +3,14 @@
 from importlib import import_module
 from types import ModuleType
 
-from sparsedd import convert, distributed, fleet, landscape, loggers, metrics, noise, phases, scores, sparse
+from sparsedd import convert, distributed, fleet, landscape, loggers, metrics, noise, phases, scores, sparse, sweeps
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd._rewinder import Rewinder
+from sparsedd.sweeps import Sweep
 
 _LAZY = ("data", "experiments", "models", "plotting")  # above the core: imported when first asked for
 
@@ -20,6 +21,7 @@ __all__ = [
     "NoisyLabels",
     "Pruner",
     "Rewinder",
+    "Sweep",
     "convert",
     "distributed",
     "fleet",
@@ -31,6 +33,7 @@ __all__ = [
     "prunable",
     "scores",
     "sparse",
+    "sweeps",
 ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 from operator import eq
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,26 @@ class Pruner:
             raise TypeError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
+
+    @classmethod
+    def reaching(
+        cls,
+        sparsity: float | Fraction,
+        levels: int,
+        *,
+        score: scores.Score | Literal["magnitude", "gradient", "random"] = "magnitude",
+        scope: Literal["global", "layer"] = "global",
+    ) -> Self:
+        """Return the pruner with whose fraction the last of so many levels, the dense one included, has a sparsity.
+
+        fraction = 1 - (1 - sparsity)^(1 / (levels - 1))
+
+        >>> pruner = Pruner.reaching(0.95, levels=8)
+        >>> pruner, round(pruner.sparsity(7), 6)
+        (Pruner(magnitude, 0.3482 of the survivors, global), 0.95)
+        """
+        density = 1 - _checks.share("sparsity", sparsity, one=False)
+        return cls(score, 1 - float(density) ** (1 / (_checks.whole("levels", levels, least=2) - 1)), scope)
 
     def __repr__(self) -> str:
         name = self.score if isinstance(self.score, str) else getattr(self.score, "__name__", repr(self.score))

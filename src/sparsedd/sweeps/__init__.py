@@ -1,0 +1,21 @@
+"""Sweeps: train, prune, rewind and retrain any model in a loop of one's own, in a folder that resumes."""
+
+from sparsedd.sweeps._level import Level
+from sparsedd.sweeps._record import Curves, Record
+from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, LTR, METHODS, SCRATCH, Retraining, Schedule, multistep
+from sparsedd.sweeps._sweep import Sweep
+
+__all__ = [
+    "FINETUNING",
+    "LR_REWINDING",
+    "LTR",
+    "METHODS",
+    "SCRATCH",
+    "Curves",
+    "Level",
+    "Record",
+    "Retraining",
+    "Schedule",
+    "Sweep",
+    "multistep",
+]

@@ -1,0 +1,110 @@
+"""Config: what a sweep is, in JSON, so that another one in its folder is noticed."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sparsedd import _checks, _files
+from sparsedd._mask import Mask
+from sparsedd._parameters import listed
+from sparsedd._pruner import Pruner
+from sparsedd._state import memories
+from sparsedd.sweeps._retraining import Retraining
+from sparsedd.sweeps._store import sha256
+
+FREE = ("levels", "keep")  # what may change from one run to the next
+
+
+def checked(value: Any, place: str = "config") -> Any:
+    """Return a copy of JSON; TypeError that names the place of what is none."""
+    if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    if isinstance(value, list | tuple):
+        return [checked(item, f"{place}[{k}]") for k, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            _checks.kind(f"a key of {place}", key, str, "a string")
+        return {key: checked(item, f"{place}[{key!r}]") for key, item in value.items()}
+    raise TypeError(
+        f"{place} must be JSON (finite numbers, strings, lists, dicts), got {value!r:.60} of {type(value).__name__}."
+    )
+
+
+def described(
+    model: nn.Module,
+    mask: Mask,
+    pruner: Pruner,
+    retraining: Retraining,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return what a sweep is: everything that another run of it must have the same."""
+    own = {
+        "model": {name: [list(tensor.shape), str(tensor.dtype)] for name, tensor in memories(model).items()},
+        "names": list(mask),
+        "pruner": {"score": name_of(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
+        "retraining": {"weights": retraining.weights, "schedule": retraining.schedule},
+        **more,
+    }
+    return {"sweep": 1, "key": sha256({key: value for key, value in own.items() if key not in FREE}), **own}
+
+
+def name_of(function: Callable[..., Any] | str) -> str:
+    """Return a name by which another function is noticed: importable, with the arguments that it holds."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, partial):
+        given = [*map(repr, function.args), *(f"{key}={value!r}" for key, value in sorted(function.keywords.items()))]
+        return f"{name_of(function.func)}({', '.join(given)})"
+    kind: Any = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if is_dataclass(function) and not isinstance(function, type):
+        name += f"({', '.join(f'{f.name}={getattr(function, f.name)!r}' for f in fields(function))})"
+    return name
+
+
+def text_of(config: Mapping[str, Any]) -> str:
+    """Return ``config.json``."""
+    return json.dumps(config, indent=2) + "\n"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a ``config.json`` of a sweep says; ValueError where it is not what was written."""
+    with _files.named(path, "the configuration of a sweep"):
+        text = path.read_bytes().decode()
+        config: dict[str, Any] = _checks.kind("it", _files.parsed(text), dict, "a mapping")
+        own = {key: value for key, value in config.items() if key not in ("sweep", "key", *FREE)}
+        if config.get("sweep") != 1 or config.get("key") != sha256(own) or text_of(config) != text:
+            raise ValueError("it was altered")
+    return config
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], place: str = "") -> list[str]:
+    """List what two configurations have otherwise."""
+    found = []
+    for key in {**before, **now}:
+        if not place and key in ("key", *FREE):
+            continue
+        a, b = before.get(key, "missing"), now.get(key, "missing")
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{place}{key}.")
+        elif a != b:
+            found.append(f"{place}{key} is {shorten(b)} and was {shorten(a)}")
+    return found
+
+
+def shorten(value: Any) -> str:
+    """Return JSON that is short enough for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def refuse_another(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError unless two configurations are of one sweep; the message lists what differs."""
+    if found := differences(before, now):
+        raise ValueError(f"{path} holds another sweep: {listed(found)}. Take another folder, or move that one away.")

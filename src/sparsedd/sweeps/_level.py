@@ -1,0 +1,165 @@
+"""Level: one round of a sweep in the making."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparsedd import _checks
+from sparsedd._enforcement import Enforcement
+from sparsedd._mask import Mask
+from sparsedd._rewinder import Rewinder
+from sparsedd.metrics import learning_distance
+from sparsedd.sweeps._record import Curves, Record, finite, flatten
+
+if TYPE_CHECKING:
+    from sparsedd.sweeps._sweep import Sweep
+
+
+class Level:
+    """A level of a :class:`.Sweep` in the making: what the body of the loop gets.
+
+    Attributes
+    ----------
+    number
+        0 is dense.
+    mask
+        The mask of this level, which the model obeys when the body begins.
+    step
+        Where training starts: 0, or ``rewind_step`` where the schedule goes back, too.
+    finished
+        The record, once there is one.
+    """
+
+    def __init__(self, sweep: "Sweep", number: int, mask: Mask, step: int, release: Callable[[], None]) -> None:
+        self.number, self.mask, self.step = number, mask, step
+        self.finished: Record | None = None
+        self._sweep, self._release = sweep, release
+        self._clock = Clock()
+
+    def __repr__(self) -> str:
+        state = "recorded" if self.finished else "in work"
+        return f"Level({self.number} of {self._sweep.levels}, sparsity {self.sparsity:.2%}, {state})"
+
+    @property
+    def sparsity(self) -> float:
+        """That of the mask."""
+        return self.mask.sparsity
+
+    def enforce(self, *optimizers: Optimizer) -> Enforcement:
+        """Hold the level's pruned weights at zero after every step of the optimizers, as :meth:`.Mask.enforce` does."""
+        return self.mask.enforce(self._sweep.model, *optimizers)
+
+    def epochs(self, last: int, *, first: int = 0, every: int = 1, **parts: Any) -> Iterator[int]:
+        """Yield the epochs from ``first`` up to ``last`` that are not done yet; after each, training is kept on disk.
+
+        Run again after a kill, it gives the model and the parts back as they were after the last epoch that was kept, and
+        goes on with the next. It may stand inside or outside of :meth:`enforce`.
+
+        Parameters
+        ----------
+        last, first
+            Epochs first ... last - 1. Where the schedule goes back to ``level.step``, ``first`` is the epoch of that step.
+        every
+            Keep training after each so many epochs, and after the last one.
+        parts
+            What changes in training besides the model: optimizers, schedulers, whatever a :class:`.Rewinder` takes. The order
+            of the data must follow from the epoch.
+        """
+        _checks.whole("every", every, least=1)
+        done, sweep = _checks.whole("first", first), self._sweep
+        if _checks.whole("last", last) < done:
+            raise ValueError(f"last must be at least first={first}, got {last}.")
+        if taken := {"model", "clock"} & parts.keys():
+            raise ValueError(
+                f"the sweep keeps its {', '.join(sorted(taken))} by itself: pass what else there is under other names."
+            )
+        path = sweep._store.inside_path(self.number)
+        parts = {"model": sweep.model, "clock": self._clock, **parts}
+        if sweep._ranks.first(path.exists):
+            inside = Rewinder.load(path)
+            try:
+                done = inside.rewind(**parts)
+            except ValueError as error:
+                raise ValueError(f"{path} does not fit: {error} Remove it to begin level {self.number} anew.") from error
+            self.mask.apply_(sweep.model)
+        for epoch in range(done, last):
+            yield epoch
+            if (epoch + 1 - first) % every == 0 or epoch + 1 == last:
+                sweep._ranks.first(lambda: Rewinder(step=epoch + 1, **parts).save(path))  # noqa: B023
+
+    def reached(self, step: int) -> None:
+        """Keep the state of the dense net at the rewind step: call it before each step where ``rewind_step`` is above 0."""
+        sweep = self._sweep
+        if self.number == 0 and _checks.whole("step", step) == sweep.rewind_step > 0:
+            sweep._ranks.first(lambda: sweep._store.save_state(sweep._store.start_path, sweep._state()))
+
+    def record(self, **measures: Any) -> Record:
+        """Finish the level: keep what was measured, the weights and the mask of the next level. Only then does it count.
+
+        Parameters
+        ----------
+        measures
+            Numbers by name, or :class:`.Evaluation`: of ``test=`` come ``test_accuracy`` and ``test_loss``. A loss that is not
+            finite says that training has diverged: the sweep ends.
+
+        Raises
+        ------
+        RuntimeError
+            When it is recorded already, a pruned weight is not zero, or the rewind step was never reached.
+        TypeError, ValueError
+            When a measure is no number, or is NaN. Nothing is lost: the level can be recorded again.
+        """
+        return self._finish(dict(flatten(measures)))
+
+    def _finish(
+        self, measures: Mapping[str, float | None], curves: Curves | None = None, momentum: Mapping[str, Tensor] | None = None
+    ) -> Record:
+        sweep, store = self._sweep, self._sweep._store
+        if self.finished is not None:
+            raise RuntimeError(f"level {self.number} is recorded already: {self.finished!r}.")
+        if not self.mask.holds(sweep.model):
+            raise RuntimeError(
+                f"pruned weights of level {self.number} are not zero: train within `with level.enforce(optimizer)`, or call "
+                "level.mask.apply_(model) before measuring."
+            )
+        if sweep.retraining.weights == "rewind" and not store.start_path.exists():
+            raise RuntimeError(f"rewind_step={sweep.rewind_step} was never reached: call level.reached(step) before each step.")
+
+        def write() -> dict[str, Any]:
+            distance = finite(learning_distance(sweep._beginning(), sweep.model))
+            record = Record(
+                self.number, self.mask.sparsity, self.mask.remaining, distance, self._clock.seconds, measures, curves
+            )
+            if not record.diverged:
+                sweep._prepare_masks(self.number, self.mask)
+            store.add(record, sweep._state(), self.mask, momentum)
+            for path in sweep._leftovers():
+                path.unlink(missing_ok=True)
+            return record.to_json()
+
+        self.finished = Record.from_json(sweep._ranks.first(write))
+        self._release()
+        return self.finished
+
+
+class Clock:
+    """How long a level has taken, also when it was interrupted."""
+
+    def __init__(self) -> None:
+        self._before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time so far."""
+        return self._before + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the time so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a time."""
+        self._before, self._began = state["seconds"], time.perf_counter()

@@ -1,0 +1,450 @@
+"""Sweep: the engine, in a loop of the user's own."""
+
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from helpers import bits, filled
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import sparsedd
+from sparsedd import Mask, Pruner, Rewinder, Sweep, metrics, phases, scores
+from sparsedd.sweeps import FINETUNING, LR_REWINDING, LTR, SCRATCH, Record
+
+STEPS = 4  # of an epoch
+
+
+class Killed(BaseException):
+    pass
+
+
+def net(seed=0, width=6):
+    return filled(nn.Sequential(nn.Linear(5, width), nn.BatchNorm1d(width), nn.Tanh(), nn.Linear(width, 3)), seed)
+
+
+def batch(epoch, step):
+    generator = torch.Generator().manual_seed(100 * epoch + step)
+    return torch.randn(8, 5, generator=generator), torch.randint(3, (8,), generator=generator)
+
+
+TEST = batch(99, 0)
+
+
+def train(sweep, *, epochs=2, at=None, record=True, gradients=False):
+    """The loop of a user's own; `at` is called with a word at each place where a run may be killed."""
+    at = at or (lambda *where: None)
+    for level in sweep:
+        at("begin", level.number)
+        optimizer = torch.optim.SGD(sweep.model.parameters(), lr=0.1, momentum=0.9)
+        first = level.step // STEPS
+        with level.enforce(optimizer):
+            for epoch in level.epochs(epochs, first=first, optimizer=optimizer):
+                at("epoch", level.number, epoch)
+                sweep.model.train()
+                for step in range(level.step % STEPS if epoch == first else 0, STEPS):
+                    level.reached(STEPS * epoch + step)
+                    at("step", level.number, epoch, step)
+                    optimizer.zero_grad()
+                    x, y = batch(epoch, step)
+                    cross_entropy(sweep.model(x), y).backward()
+                    optimizer.step()
+        if gradients:
+            scores.accumulate_(sweep.model, [TEST], cross_entropy)
+        at("measure", level.number)
+        if record:
+            evaluation = metrics.evaluate(sweep.model, [TEST])
+            level.record(train=evaluation, test=evaluation, norm=sweep.model[0].weight.norm().item())
+        at("recorded", level.number)
+    return sweep
+
+
+def found(folder):
+    """What is in a folder, but for the seconds."""
+    content = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    for line in content.pop("levels.jsonl", b"").splitlines():
+        plain = json.loads(line)
+        plain["level"].pop("seconds"), plain.pop("sha256")
+        content[f"line {plain['level']['level']}"] = json.dumps(plain).encode()
+    return content
+
+
+KINDS = {
+    "plain": {},
+    "rewind step": {"rewind_step": 3},
+    "keep": {"retraining": FINETUNING},
+    "learning rate rewinding": {"retraining": LR_REWINDING, "rewind_step": 5},
+    "scratch": {"retraining": SCRATCH, "reinit": filled},
+    "one shot": {"one_shot": True},
+    "last": {"keep": "last"},
+    "layer": {"pruner": Pruner(fraction=0.4, scope="layer")},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_anywhere_it_leaves_the_same_files(kind, tmp_path):
+    """Before the first step, after the rewind step, in an epoch, between epochs, before and after the record."""
+    options = {"pruner": Pruner(fraction=0.4), "levels": 3} | KINDS[kind]
+    places = []
+    whole = train(Sweep(tmp_path / "whole", net(), **options), at=lambda *place: places.append(place))
+    wanted = found(whole.path)
+    for k, place in enumerate(places):
+        folder = tmp_path / str(k)
+
+        def at(*here):
+            if here == place:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(Sweep(folder, net(), **options), at=at)
+        resumed = train(Sweep(folder, net(k + 1), **options))  # the script draws other weights, which does no harm
+        assert found(folder) == wanted, place
+        assert [r.measures for r in resumed.records] == [r.measures for r in whole.records]
+
+
+def test_a_sweep_is_the_loop_that_one_would_write(tmp_path):
+    model = net()
+    sweep = train(Sweep(tmp_path, deepcopy(model), Pruner(fraction=0.4), levels=3))
+    start, mask = Rewinder(model=model), Mask.dense(model)
+    for record in sweep.records:
+        start.rewind(model=model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        with mask.enforce(model, optimizer):
+            for epoch in range(2):
+                model.train()
+                for step in range(STEPS):
+                    optimizer.zero_grad()
+                    x, y = batch(epoch, step)
+                    cross_entropy(model(x), y).backward()
+                    optimizer.step()
+        evaluation = metrics.evaluate(model, [TEST])
+        assert (record.level, record.remaining, record.sparsity) == (record.level, mask.remaining, mask.sparsity)
+        assert (record.test_accuracy, record.test_loss) == (evaluation.accuracy, evaluation.loss)
+        assert record.learning_distance == metrics.learning_distance(start["model"], model)
+        assert sweep.mask(record.level) == mask
+        assert {name: bits(t) for name, t in sweep.weights(record.level).items()} == {
+            name: bits(t) for name, t in model.state_dict().items()
+        }
+        mask = Pruner(fraction=0.4).prune(model, mask)
+    advice = phases.advise(*sweep.curves())
+    assert advice.seeds == 1
+    for path in ("net.safetensors", "net.pt"):
+        sweep.export(2, tmp_path / path)
+    from safetensors.torch import load_file
+
+    for state in (load_file(tmp_path / "net.safetensors"), torch.load(tmp_path / "net.pt", weights_only=True)):
+        other = net(3)
+        other.load_state_dict(state)
+        assert sweep.mask(2).holds(other)
+        assert metrics.evaluate(other, [TEST]).accuracy == sweep.records[2].test_accuracy
+
+
+@pytest.mark.parametrize(("kind", "first"), [("keep", "kept"), ("scratch", "drawn"), ("plain", "rewound")])
+def test_what_a_level_starts_from(kind, first, tmp_path):
+    model, seen = net(), []
+    beginning = model[0].weight.detach().clone()
+    sweep = Sweep(tmp_path, model, Pruner(fraction=0.4), levels=3, **KINDS[kind])
+    train(sweep, at=lambda *at: seen.append(model[0].weight.detach().clone()) if at[0] == "begin" else None)
+    assert torch.equal(seen[0], beginning)
+    for number in (1, 2):
+        keep = sweep.mask(number)["0.weight"]
+        expected = {"kept": lambda: sweep.weights(number - 1)["0.weight"], "rewound": lambda: beginning}
+        if first == "drawn":
+            assert not torch.equal(seen[number][keep], beginning[keep])
+            assert not torch.equal(seen[1], seen[2])
+        else:
+            assert torch.equal(seen[number], expected[first]() * keep)
+
+
+def test_tickets_of_another_sweep(tmp_path):
+    source = train(Sweep(tmp_path / "source", net(), Pruner(fraction=0.4), levels=3))
+    for k, tickets in enumerate((source, source.path)):
+        sweep = Sweep(tmp_path / str(k), net(5), levels=3, tickets=tickets, retraining=SCRATCH, reinit=filled)
+        train(sweep)
+        assert [sweep.mask(k) for k in range(3)] == [source.mask(k) for k in range(3)]
+    other = Sweep(tmp_path / "early", net(5), levels=4, tickets=source)
+    with pytest.raises(RuntimeError, match="whose masks are taken, has no level 3 yet: run that sweep first"):
+        train(other)
+    assert len(other.records) == 3
+
+
+def test_gradients_are_read_at_the_record(tmp_path):
+    sweep = train(Sweep(tmp_path, net(), Pruner("gradient", fraction=0.4), levels=3), gradients=True)
+    model = net()
+    model.load_state_dict(sweep.weights(0))
+    scores.accumulate_(model, [TEST], cross_entropy)
+    assert Pruner("gradient", fraction=0.4).prune(model, sweep.mask(0)) == sweep.mask(1)
+
+
+def test_more_levels_than_there_were(tmp_path):
+    short = train(Sweep(tmp_path / "short", net(), Pruner(fraction=0.4), levels=2))
+    train(Sweep(short.path, net(1), Pruner(fraction=0.4), levels=4))
+    whole = train(Sweep(tmp_path / "whole", net(), Pruner(fraction=0.4), levels=4))
+    assert found(short.path) == found(whole.path)
+    assert not list(Sweep(short.path, net(1), Pruner(fraction=0.4), levels=2)), "fewer do no harm"
+    assert len(short.records) == 4
+
+
+def test_reaching_a_sparsity(tmp_path):
+    sweep = train(Sweep(tmp_path, net(width=40), Pruner.reaching(0.9, levels=4), levels=4))
+    assert sweep.records[-1].sparsity == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_level_that_diverged_ends_the_sweep(tmp_path):
+    sweep = Sweep(tmp_path, net(), Pruner(fraction=0.4), levels=3)
+    for level in sweep:
+        with torch.no_grad():
+            sweep.model[0].weight.mul_(level.mask["0.weight"]).add_(torch.nan if level.number else 0.0)
+            level.mask.apply_(sweep.model)
+        level.record(train=metrics.evaluate(sweep.model, [TEST]), test_accuracy=0.5)
+    assert [record.diverged for record in sweep.records] == [False, True]
+    assert sweep.records[1].learning_distance is None
+    assert not list(sweep)
+
+
+# ---------------------------------------------------------------- wrong use: one clear error, and nothing is lost
+
+
+def levels_of(sweep):
+    return [record.level for record in sweep.records]
+
+
+@pytest.mark.parametrize(
+    ("measures", "error", "message"),
+    [
+        (
+            {"loss": torch.ones((), requires_grad=True) * 2},
+            TypeError,
+            r"'loss' must be a number.*got Tensor: use tensor.item\(\)",
+        ),
+        ({"norm": float("nan")}, ValueError, "the measure norm must be finite, got nan. Pass None for what is undefined"),
+        ({"words": "good"}, TypeError, "'words' must be a number, an Evaluation or None, got str"),
+        ({"flag": True}, TypeError, "'flag' must be a number"),
+        ({"accuracy": 71.0}, ValueError, "the measure accuracy must be from 0 to 1, got 71"),
+        ({"sparsity": 0.5}, ValueError, "a measure can't be called 'sparsity'"),
+        ({"seconds": 1.0}, ValueError, "a measure can't be called 'seconds'"),
+    ],
+)
+def test_a_measure_that_is_none(measures, error, message, tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=1)
+    for level in sweep:
+        with pytest.raises(error, match=message):
+            level.record(**measures)
+        assert level.record(norm=1.0, many=torch.tensor(2.0)).many == 2.0
+    assert levels_of(sweep) == [0]
+
+
+def test_no_record_and_two_records(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2)
+    with pytest.raises(RuntimeError, match=r"level 0 was not recorded: end the loop's body with level.record"):
+        for _ in sweep:
+            pass
+    for level in sweep:
+        level.record()
+        with pytest.raises(RuntimeError, match="level 0 is recorded already"):
+            level.record()
+        break
+    assert levels_of(sweep) == [0]
+    with pytest.raises(ValueError, match="level 0 has no train_accuracy"):
+        sweep.curves()
+
+
+def test_a_mask_that_does_not_hold(tmp_path):
+    sweep = Sweep(tmp_path, net(), Pruner(fraction=0.4), levels=2)
+    for level in sweep:
+        if level.number:
+            sweep.model[0].weight.data.fill_(1.0)
+            with pytest.raises(RuntimeError, match="pruned weights of level 1 are not zero: train within"):
+                level.record()
+            level.mask.apply_(sweep.model)
+        level.record()
+    assert levels_of(sweep) == [0, 1]
+
+
+def test_a_rewind_step_that_is_never_reached(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2, rewind_step=100)
+    with pytest.raises(RuntimeError, match=r"rewind_step=100 was never reached: call level.reached\(step\)"):
+        train(sweep)
+    assert levels_of(sweep) == []
+
+
+OTHERS = {
+    "config.lr is 0.2 and was 0.1": {"config": {"lr": 0.2}},
+    "model.0.weight is .* and was": {"model": net(width=7)},
+    'pruner.fraction is "0.3" and was "0.4"': {"pruner": Pruner(fraction=0.3)},
+    "pruner.score is .*test_sweep:other.* and was": {"pruner": Pruner(lambda name, w: w.abs(), fraction=0.4)},
+    "retraining.weights is": {"retraining": FINETUNING},
+    "seed is 1 and was 0": {"seed": 1},
+    "rewind_step is 2 and was 0": {"rewind_step": 2},
+    "one_shot is true and was false": {"one_shot": True},
+    "names is": {"names": ["0.weight"]},
+}
+
+
+@pytest.mark.parametrize("message", [m for m in OTHERS if "score" not in m])
+def test_another_sweep_in_the_folder_is_refused_with_what_differs(message, tmp_path):
+    options = {"model": net(), "pruner": Pruner(fraction=0.4), "levels": 2, "config": {"lr": 0.1}}
+    sweep = train(Sweep(tmp_path, **options))
+    before = found(tmp_path)
+    with pytest.raises(ValueError, match=f"holds another sweep: .*{message}"):
+        Sweep(tmp_path, **(options | OTHERS[message]))
+    assert found(tmp_path) == before
+    assert levels_of(sweep) == [0, 1]
+
+
+def first_score(name, parameter):
+    return parameter.detach().abs()
+
+
+def test_a_score_is_remembered_by_its_name(tmp_path):
+    train(Sweep(tmp_path / "a", net(), Pruner(first_score), levels=2))
+    with pytest.raises(ValueError, match=r"pruner.score is \"magnitude\" and was \"test_sweep:first_score\""):
+        Sweep(tmp_path / "a", net(), Pruner(), levels=2)
+    train(Sweep(tmp_path / "b", net(), Pruner(scores.random(1)), levels=2))
+    with pytest.raises(ValueError, match=r"seed=2.*and was.*seed=1"):
+        Sweep(tmp_path / "b", net(), Pruner(scores.random(2)), levels=2)
+    train(Sweep(tmp_path / "c", net(), Pruner(partial(first_score)), levels=2))
+    assert "partial" not in (tmp_path / "c" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"levels": 0}, ValueError, "levels must be at least 1"),
+        ({"model": 3}, TypeError, "model must be a torch.nn.Module"),
+        ({"pruner": "magnitude"}, TypeError, "pruner must be a Pruner"),
+        ({"retraining": "ltr"}, TypeError, "retraining must be a Retraining such as LTR"),
+        ({"retraining": SCRATCH}, ValueError, "needs reinit=, which draws them"),
+        ({"reinit": filled}, ValueError, "draws no new weights: leave reinit= out"),
+        ({"config": {"net": nn.Linear(1, 1)}}, TypeError, r"config\['net'\] must be JSON"),
+        ({"config": {"lr": float("nan")}}, TypeError, r"config\['lr'\] must be JSON"),
+        ({"keep": "none"}, ValueError, "keep must be one of 'all', 'last'"),
+        ({"tickets": "nowhere"}, FileNotFoundError, "tickets must be a Sweep or its folder"),
+        ({"model": nn.Linear(3, 2, device="meta")}, RuntimeError, "on the meta device"),
+        ({"rewind_step": -1}, ValueError, "rewind_step must be at least 0"),
+    ],
+)
+def test_what_a_sweep_can_not_be_made_of(options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        Sweep(tmp_path, **({"model": net(), "levels": 2} | options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_epochs_that_can_not_be(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=1)
+    for level in sweep:
+        optimizer = torch.optim.SGD(sweep.model.parameters(), lr=0.1)
+        for arguments, error, message in (
+            ({"last": 1, "first": 2}, ValueError, "last must be at least first=2, got 1"),
+            ({"last": 2, "every": 0}, ValueError, "every must be at least 1"),
+            ({"last": 2, "model": sweep.model}, ValueError, "keeps its model by itself"),
+            ({"last": 2, "optimizer": 3}, TypeError, "'optimizer' must have state_dict"),
+        ):
+            with pytest.raises(error, match=message):
+                list(level.epochs(**arguments))
+        for _ in level.epochs(2, optimizer=optimizer):
+            pass
+        with pytest.raises(ValueError, match=r"00.inside.safetensors does not fit: 'scheduler' was not captured.*Remove it"):
+            list(level.epochs(2, scheduler=optimizer))
+        level.record()
+
+
+def test_two_loops_in_one_thread_do_not_wait_for_each_other(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2)
+    left = iter(sweep)
+    next(left)
+    with pytest.raises(RuntimeError, match="in work in this thread already: end that loop"):
+        next(iter(sweep))
+    left.close()
+    next(iter(sweep)).record()
+
+
+def test_a_finished_sweep_in_a_folder_that_may_only_be_read(tmp_path, monkeypatch):
+    sweep = train(Sweep(tmp_path, net(), levels=2))
+
+    def refuse(*arguments, **options):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr("builtins.open", partial(reading, open))
+    assert not list(sweep)
+    assert levels_of(sweep) == [0, 1]
+
+
+def reading(opened, file, mode="r", *arguments, **options):
+    assert not set(mode) & set("wax+"), file
+    return opened(file, mode, *arguments, **options)
+
+
+def test_keep_last_keeps_the_masks_and_the_last_weights(tmp_path):
+    sweep = train(Sweep(tmp_path, net(), levels=3, keep="last"))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    masks = [f"{k:02d}.mask.safetensors" for k in range(3)]
+    assert names == [*masks, "02.weights.safetensors", "config.json", "levels.jsonl", "lock", "start.safetensors"]
+    with pytest.raises(ValueError, match="keep='last' has kept no weights of level 1"):
+        sweep.export(1, tmp_path / "x.pt")
+    sweep.export(2, tmp_path / "x.pt")
+
+
+def test_records_are_values():
+    record = Record(1, 0.2, 80, 1.5, 0.1, {"test_accuracy": 0.9, "norm": None})
+    assert record.test_accuracy == record["test_accuracy"] == 0.9
+    assert record.norm is None
+    assert not record.diverged
+    with pytest.raises(AttributeError, match="no measure 'loss'. It has test_accuracy, norm"):
+        record.loss  # noqa: B018
+    with pytest.raises(TypeError):
+        record.measures["norm"] = 1.0
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == deepcopy(record) == record
+    assert repr(record) == "Record(level 1, sparsity 20.00%, test accuracy 90.00%)"
+
+
+def test_public_names():
+    assert sparsedd.Sweep is Sweep
+    assert LTR.weights == "rewind"
+
+
+# ---------------------------------------------------------------- several processes
+
+RANKS = """
+import os, sys
+import torch
+sys.path[:0] = [sys.argv[2]]
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import test_sweep as t
+from sparsedd import Pruner, Sweep
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+model = t.net(dist.get_rank())  # each rank draws weights of its own: those of the first count
+sweep = Sweep(sys.argv[1], model, Pruner(fraction=0.4), levels=3, rewind_step=3)
+
+def at(*place):
+    if sys.argv[3] == repr(place):
+        os._exit(3)
+
+t.train(sweep, at=at)
+print([r.measures["norm"] for r in sweep.records], flush=True)
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_of_one_sweep(tmp_path):
+    """Two processes, one writer; killed in the middle of a level, they go on; the files are those of one process."""
+    whole = train(Sweep(tmp_path / "whole", net(), Pruner(fraction=0.4), levels=3, rewind_step=3))
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    for place, code in (("('step', 1, 1, 2)", 1), ("", 0)):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        arguments = [str(tmp_path / "out"), os.path.dirname(__file__), place]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+        assert (done.returncode != 0) == code, done.stderr
+    assert found(tmp_path / "out") == found(whole.path)
+    assert done.stdout.count(repr([record.norm for record in whole.records])) == 2
