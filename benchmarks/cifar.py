@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from sparsedd import Mask, data, models
-from sparsedd.data import DATASETS, Data
+from sparsedd.data import Data
 from sparsedd.experiments import PRESETS
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._train import sgd
@@ -71,7 +71,7 @@ def plain() -> Callable[[], None]:
 
 def ours(**changes: object) -> Callable[[], None]:
     experiment = replace(PRESETS["resnet18-cifar10"], width=WIDTH, epochs=1, rewind_step=0, **changes)  # type: ignore[arg-type]
-    problem = Problem(experiment, DEVICE)
+    problem = Problem(experiment, DEVICE, like_cifar().to(DEVICE))
     execution = problem.execution(problem.original, Mask.dense(problem.original, problem.names))
     optimizer = sgd(execution.model, experiment)
     execution.model.train()
@@ -105,7 +105,6 @@ def rate(epoch: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    DATASETS["cifar10"] = like_cifar
     ways: dict[str, Callable[[], Callable[[], None]]] = {
         "plain loop, DataLoader": plain,
         "sparsedd": ours,

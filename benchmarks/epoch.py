@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from sparsedd import Mask, data, metrics, models
-from sparsedd.data import DATASETS, Data
+from sparsedd.data import Data
 from sparsedd.experiments import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._train import sgd, train
@@ -92,7 +92,7 @@ def like_mnist() -> Data:
 
 
 def ours(precision: str) -> Callable[[], object]:
-    problem = Problem(replace(Experiment(), epochs=1, precision=precision), "cpu")
+    problem = Problem(replace(Experiment(), epochs=1, precision=precision), "cpu", like_mnist())
     model = deepcopy(problem.original)
     execution = problem.execution(model, Mask.dense(model, problem.names))
     optimizer = sgd(execution.model, problem.experiment)
@@ -120,7 +120,6 @@ def products(dtype: torch.dtype) -> Callable[[], object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    DATASETS["mnist"] = like_mnist
     candidates = {
         "DataLoader of images": with_loader(),
         "tensors, the plain loop": in_memory(),

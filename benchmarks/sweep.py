@@ -19,7 +19,6 @@ from epoch import like_mnist
 from torch import Tensor, nn
 
 from sparsedd import Mask
-from sparsedd.data import DATASETS
 from sparsedd.experiments import Experiment
 from sparsedd.experiments._execution import Execution
 from sparsedd.experiments._problem import Problem
@@ -49,9 +48,7 @@ def epochs(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if "SPARSEDD_DATA" not in os.environ:
-        DATASETS["mnist"] = like_mnist
-    problem = Problem(EXPERIMENT, "cpu")
+    problem = Problem(EXPERIMENT, "cpu", None if "SPARSEDD_DATA" in os.environ else like_mnist())
     start = problem.original.state_dict()
     mask = Mask.dense(problem.original, problem.names)
     dense, _ = epochs(problem, start, mask, 1)

@@ -1,6 +1,7 @@
 """The command line."""
 
 import csv
+import io
 import os
 import re
 import shlex
@@ -220,6 +221,26 @@ def test_who_stops_reading_is_not_scolded(unbuffered):
     os.close(writer)
     assert closed.communicate(timeout=300)[1] == ""
     assert closed.returncode == 141
+
+
+def test_all_is_written_before_anything_is_printed(tmp_path, monkeypatch):
+    """As for ``report … | head -1``: who reads may be gone at the first line."""
+    for command in (["run", "lenet-digits"], ["figure", "5", "--seeds", "1"]):
+        assert main([*command, "--scale", "smoke", "--processes", "1", "--out", str(tmp_path / command[0])]) == 0
+    tables = (tmp_path / "figure" / "levels.csv").read_bytes()
+    for name in "ab":
+        (tmp_path / name / "5").mkdir(parents=True)
+        (tmp_path / name / "5" / "levels.csv").write_bytes(tables)
+    written = [tmp_path / "run" / "report.html", tmp_path / "run" / "figure.png", tmp_path / "run" / "levels.csv"]
+    for path in written:
+        path.unlink()
+    gone = io.StringIO()
+    gone.write = lambda text: (_ for _ in ()).throw(BrokenPipeError)  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdout", gone)
+    assert main(["report", str(tmp_path / "run")]) == 141
+    assert main(["figure", "5", "--from", str(tmp_path)]) == 141
+    written += [tmp_path / name / "5" / "figure.png" for name in "ab"]
+    assert [path for path in written if not path.exists()] == []
 
 
 # ---------------------------------------------------------------- help

@@ -86,6 +86,22 @@ def detected(store: Store, name: str, data: bytes) -> bool:
     return any(not finding.ok and finding.path.name == name for finding in verify(store.path))
 
 
+def test_a_configuration_hides_no_damaged_mask(tmp_path, out):
+    """Neither somebody else's, beside masks of a loop of one's own, nor one of ours that is damaged."""
+    mine = tmp_path / "mine" / "seed-0"
+    for folder in (mine, store := Store(out, TOY).path):
+        folder.mkdir(parents=True, exist_ok=True)
+        Mask.dense(nn.Linear(5, 3)).save(folder / "mine.safetensors")
+        (folder / "config.json").write_text(json.dumps({"hidden_size": 768}))
+    assert [(found.path.name, found.ok) for found in verify(mine)] == [("mine.safetensors", True)]
+    for folder in (mine, store):
+        data = (folder / "mine.safetensors").read_bytes()
+        (folder / "mine.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert [(found.path.name, found.ok) for found in verify(mine)] == [("mine.safetensors", False)]
+    assert [(found.path.name, found.ok) for found in verify(store)] == [("config.json", False), ("mine.safetensors", False)]
+    assert [found.path.name for found in repair(store)] == ["config.json", "mine.safetensors"]
+
+
 # ---------------------------------------------------------------- damage
 
 

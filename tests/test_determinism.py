@@ -1,5 +1,6 @@
 """The same draws for every number of threads and workers, other draws for other seeds, and no global generator touched."""
 
+import hashlib
 import inspect
 import itertools
 import json
@@ -11,12 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from types import CodeType
 from typing import Any
+from unittest.mock import ANY
 
 import draws
 import matplotlib
@@ -29,7 +32,8 @@ from helpers import generators
 import sparsedd
 from sparsedd import Pruner
 from sparsedd.data import DATASETS
-from sparsedd.experiments import Experiment, run_all
+from sparsedd.experiments import PRESETS, Experiment, run, run_all
+from sparsedd.noise import Asymmetric
 
 matplotlib.use("agg")
 
@@ -107,6 +111,51 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path, kind):
         seen.append(([replace(level, seconds=0.0) for levels in results.values() for level in levels], files(out)))
     assert all(found == seen[0] for found in seen[1:])
     assert len(seen[0][1]) >= 3 * 8
+
+
+# ---------------------------------------------------------------- what is stored stays readable
+
+CIFAR = PRESETS["resnet18-cifar10"]
+KEYED = {
+    "6f12d2c11efc966c mnist-lenet_300_100-symmetric20-magnitude-ltr-paper-91c05053/seed-0": Experiment(),
+    "c74055389c976c1b cifar100-resnet18-symmetric40-magnitude-ltr-paper-14d2ee55/seed-0": PRESETS["resnet18-cifar100"],
+    "b536b71c678f6222 cifar10-resnet18-asymmetric40-gradient-layer-f30-ltr-paper-513eda71/seed-7": replace(
+        CIFAR, noise=Asymmetric(0.4, "cifar10"), pruner=Pruner("gradient", 0.3, "layer"), seed=7
+    ),
+    "ca41d1fff982a471 mnist-lenet_300_100-symmetric20-magnitude-f33.3333-oneshot-ltr-paper-45462339/seed-0": Experiment(
+        pruner=Pruner(fraction=Fraction(1, 3)), one_shot=True
+    ),
+    "2a6a930235f802e8 mnist-lenet_300_100-asymmetric20-other-magnitude-reinit-of-ltr-paper-cc7e76a7/seed-0": Experiment(
+        noise=Asymmetric(0.2, {1: 7, 7: 1}), exclude=()
+    ).reinitialized(),
+    "fa0ce6ce750bc18e blobs-tiny_imagenet-resnet101-symmetric20-magnitude-ltr-smoke-b621c969/seed-0": PRESETS[
+        "resnet101-tiny-imagenet"
+    ].scaled("smoke"),
+}
+
+
+@pytest.mark.parametrize("known", KEYED)
+def test_golden_keys_and_folders(known):
+    assert f"{KEYED[known].key[:16]} {KEYED[known].folder}" == known
+
+
+def test_golden_files(tmp_path):
+    """Those of a folder that hold nothing that was trained: random scores, and weights before the first step."""
+    experiment = Experiment(pruner=Pruner("random", 0.3), seed=5).scaled("smoke")
+    levels = list(run(experiment, tmp_path))
+    folder = tmp_path / experiment.folder
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in folder.iterdir()} | {
+        "levels.jsonl": [level.remaining for level in levels]
+    } == {
+        "config.json": "f6f688a5ec471e64",
+        "00.mask.safetensors": "4bbac4470df41211",
+        "01.mask.safetensors": "fdd313db1d784ef3",
+        "02.mask.safetensors": "6af1233ccd067b6f",
+        "start.safetensors": "9c819325b7eb30a8",
+        "lock": hashlib.sha256().hexdigest()[:16],
+        "levels.jsonl": [5040, 3528, 2469],
+        **dict.fromkeys((f"{level:02d}.weights.safetensors" for level in range(3)), ANY),
+    }
 
 
 # ---------------------------------------------------------------- other seeds, other draws

@@ -18,6 +18,7 @@ from helpers import blocks
 
 import sparsedd
 from sparsedd import cli
+from sparsedd.experiments import Store, verify
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -179,6 +180,9 @@ def test_all_of_sparsedd_has_all_of_it():
 def test_all_of_sparsedd_runs(tmp_path):
     assert "agrees" not in run("\n".join(blocks(DOCS / "all-of-sparsedd.md")), tmp_path)
     assert (tmp_path / "figure-5" / "figure.png").exists()
+    [mirror] = (tmp_path / "mirror").glob("*/*")
+    assert [level.level for level in Store.open(mirror).levels()] == [0]
+    assert [finding.ok for finding in verify(mirror)] == [True]
 
 
 def test_the_twelve_lines_of_the_first_page_run(tmp_path):

@@ -1,6 +1,9 @@
 """Wrong calls: what is wrong is said, with what was received and what to do, and nothing has changed."""
 
+import copy
 import inspect
+import operator
+import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -1480,3 +1483,35 @@ def test_numpy_numbers_are_numbers(number):
     assert Experiment(seed=np.int32(3), learning_rate=number(0.25)) == Experiment(seed=3, learning_rate=0.25)
     with suppress(TypeError):
         assert Rewinder(step=np.uint8(3)).step == 3
+
+
+@pytest.mark.parametrize(
+    ("things", "instead"),
+    [
+        (data.DATASETS, "the data sets can't be written to: .* Write the loop for other data yourself"),
+        (FIGURES, "the figures can't be written to: .* Make a Figure of your own"),
+        (PRESETS, "the presets can't be written to: .* Make an Experiment of your own"),
+        (METHODS, "the methods can't be written to: .* Pass one of your own: Retraining"),
+        (noise.FLIPS, "the flips can't be written to: .* Pass others as a mapping"),
+        (noise.FLIPS["mnist"][1], "the flips can't be written to: .* Make another Asymmetric"),
+        (Asymmetric(0.2, {1: 7}).flips, "the flips can't be written to: .* Make another Asymmetric"),
+    ],
+)
+def test_what_results_go_by_is_not_written_to(things, instead):
+    name, before = next(iter(things)), dict(things)
+    for write in (
+        lambda: operator.setitem(things, name, None),
+        lambda: operator.delitem(things, name),
+        lambda: operator.ior(things, {name: None}),
+        lambda: things.update(mine=None),
+        lambda: things.setdefault("mine", None),
+        lambda: things.pop(name),
+        things.popitem,
+        things.clear,
+    ):
+        with pytest.raises(TypeError, match=instead):
+            write()
+    assert things == before == things | {}
+    for again in (copy.copy(things), copy.deepcopy(things), pickle.loads(pickle.dumps(things))):
+        assert type(again) is type(things)
+        assert repr(again) == repr(things)

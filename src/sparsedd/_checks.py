@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 T = TypeVar("T")
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -26,12 +27,27 @@ class Missing(KeyError, ValueError):
         return str(self.args[0])
 
 
-class Named(dict[str, V]):
-    """Things by name, where a wrong name says which there are."""
+class Fixed(dict[K, V]):
+    """A mapping that can't be written to; ``instead`` is what to do."""
 
-    def __init__(self, what: str, things: Mapping[str, V]) -> None:
+    def __init__(self, what: str, things: Mapping[K, V], instead: str) -> None:
         super().__init__(things)
-        self._what = what
+        self._what, self._instead = what, instead
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._what, dict(self), self._instead)
+
+    def _refuse(self, *arguments: object, **named: object) -> Any:
+        raise TypeError(
+            f"the {self._what.removesuffix('s')}s can't be written to: stored results go by what they are. {self._instead}."
+        )
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+class Named(Fixed[str, V]):
+    """Things by name, where a wrong name says which there are."""
 
     def __repr__(self) -> str:
         return f"{len(self)} {self._what.removesuffix('s')}s by name: {', '.join(map(repr, self))}"

@@ -163,7 +163,7 @@ def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
 
 def _within(subset: Subset[Any], n: int) -> Tensor:
     """The indices of a subset of n samples."""
-    indices = torch.as_tensor(subset.indices, dtype=torch.int64)
+    indices = torch.as_tensor(subset.indices, dtype=torch.int64, device="cpu")
     if len(indices) and not (int(indices.min()) >= -n and int(indices.max()) < n):
         raise ValueError(f"a Subset's indices must be below {n}, got {int(indices.min())} ... {int(indices.max())}.")
     return indices
@@ -187,7 +187,7 @@ def _integers(labels: Any) -> Tensor:
             raise TypeError(f"labels must be one integer a sample, got {values[0].tolist()} and {odd[0].tolist()}.")
         array = np.asarray(values)
     if not len(array):
-        return torch.zeros(0, dtype=torch.int64)
+        return torch.zeros(0, dtype=torch.int64, device="cpu")
     array = array.reshape(len(array), -1)
     if array.shape[1] != 1 or array.dtype.kind not in "iu":
         raise TypeError(f"labels must be one integer a sample, got {array.dtype} values of shape {array.shape[1:]}.")

@@ -172,7 +172,7 @@ def _share(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype:
         return True
     at, bt = ((t.data_ptr() - min(a.data_ptr(), b.data_ptr())) // t.element_size() for t in (a, b))
-    taken = torch.zeros(max(at + _length(a), bt + _length(b)), dtype=torch.bool)
+    taken = torch.zeros(max(at + _length(a), bt + _length(b)), dtype=torch.bool, device="cpu")
     taken.as_strided(a.shape, a.stride(), at).fill_(True)
     return bool(taken.as_strided(b.shape, b.stride(), bt).any())
 

@@ -157,7 +157,8 @@ class Fleet(nn.Module):
                 perceptron.backward(inputs, targets)
             return
         self.zero_grad()
-        loss = cross_entropy(_checks.output(self(inputs)), targets).sum()
+        with torch.inference_mode(False):  # with gradients
+            loss = cross_entropy(_checks.output(self(inputs)), targets).sum()
         with torch.autocast(device, enabled=False):
             loss.backward()
 
@@ -259,7 +260,7 @@ class Fleet(nn.Module):
         if not counts:
             raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
         n = sum(counts)  # read from the device at the end alone: a GPU need not wait
-        total = torch.stack(losses).cpu().double().mul_(torch.tensor(counts)[:, None]).sum(dim=0) / n
+        total = torch.stack(losses).cpu().double().mul_(torch.tensor(counts, device="cpu")[:, None]).sum(dim=0) / n
         right = torch.stack(correct).sum(dim=0)
         return [Evaluation(loss, hits / n, n) for loss, hits in zip(total.tolist(), right.tolist(), strict=True)]
 

@@ -162,7 +162,8 @@ def evaluate(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
     _checks.called("loss", loss, "loss(logits, targets)")
     device = next((p.device for p in model.parameters()), None)
-    total_loss, correct, n = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64), 0
+    total_loss, correct = (torch.zeros((), dtype=dtype, device="cpu") for dtype in (torch.float64, torch.int64))
+    n = 0
     with _restored.modes(model), _random.untouched(), torch.no_grad():
         model.eval()
         for inputs, targets in _checks.pairs(batches):

@@ -28,6 +28,10 @@ CIFAR100_SUPERCLASS = (
 )
 
 
+def _fixed(flips: Mapping[int, int]) -> dict[int, int]:
+    return _checks.Fixed("flips", flips, "Make another Asymmetric(rate, {1: 7})")
+
+
 def _cycle(classes: list[int]) -> dict[int, int]:
     return dict(zip(classes, classes[1:] + classes[:1], strict=True))
 
@@ -42,11 +46,12 @@ def _superclass_flips() -> dict[int, int]:
 FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
     "flips",
     {
-        "mnist": (10, {2: 7, 3: 8, 5: 6, 6: 5}),
-        "cifar10": (10, {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}),
-        "cifar100": (100, _superclass_flips()),
-        "cifar100-index": (100, {c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)}),
+        "mnist": (10, _fixed({2: 7, 3: 8, 5: 6, 6: 5})),
+        "cifar10": (10, _fixed({2: 0, 3: 5, 4: 7, 5: 3, 9: 1})),
+        "cifar100": (100, _fixed(_superclass_flips())),
+        "cifar100-index": (100, _fixed({c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)})),
     },
+    "Pass others as a mapping: Asymmetric(rate, {1: 7})",
 )
 
 
@@ -127,7 +132,7 @@ class Asymmetric:
                 raise ValueError(f"flips must be one of {', '.join(map(repr, FLIPS))} or a mapping, got {self.flips!r}.")
         elif isinstance(self.flips, Mapping):
             flips = {_checks.whole("flips", c): _checks.whole("flips", to) for c, to in self.flips.items()}
-            object.__setattr__(self, "flips", flips)
+            object.__setattr__(self, "flips", _fixed(flips))
         else:
             raise TypeError(f"flips must be a name or a mapping from class to class, got {type(self.flips).__name__}.")
 

@@ -114,7 +114,7 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
     try:
         for p in own.values():
             p.grad = None
-        with _restored.buffers(model), _restored.modes(model), _random.untouched(), torch.enable_grad():
+        with _restored.buffers(model), _restored.modes(model), _random.untouched(), torch.inference_mode(False):
             model.train()
             for inputs, targets in _checks.pairs(batches):
                 value = _checks.loss(loss, model(inputs.to(device)), targets.to(device))

@@ -73,7 +73,7 @@ def command(options: argparse.Namespace) -> None:
         _plan(figure, runs, out, options).tell(figure.label)
         return
     _compute(figure, runs, options)
-    _draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed))
+    print(_drawn(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
 
 
 def _plan(figure: Figure, runs: Path, out: Path, options: argparse.Namespace) -> Plan:
@@ -117,8 +117,11 @@ def _draw_again(figure: Figure, options: argparse.Namespace) -> None:
         raise ValueError(
             f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
         )
-    for folder, tables in sources.items():
-        _draw(figure, options.out or folder, tables, write=options.out not in (None, folder))
+    drawn = [
+        _drawn(figure, options.out or folder, tables, write=options.out not in (None, folder))
+        for folder, tables in sources.items()
+    ]
+    print(*drawn, sep="\n")
 
 
 def _sources(folder: Path, figure: Figure) -> dict[Path, Tables]:
@@ -141,7 +144,8 @@ def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
     return None
 
 
-def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> None:
+def _drawn(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> str:
+    """Draw the tables; return what to say of them, to be printed when all is written."""
     figure = figure.scaled(tables.scale)
-    print(told(figure, finish(figure, out, tables, write=write), tables))
-    print(out / "figure.png")
+    claims = finish(figure, out, tables, write=write)
+    return f"{told(figure, claims, tables)}\n{out / 'figure.png'}"

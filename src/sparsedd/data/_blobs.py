@@ -33,7 +33,7 @@ def blobs(
         _checks.whole(name, value, least=1)
     n, size = train + test, shape[0] * shape[1] * shape[2]
     centres = torch.from_numpy(_random.normal(("blobs centres", seed), num_classes * size)).reshape(num_classes, size)
-    labels = torch.arange(n) % num_classes
+    labels = torch.arange(n, device="cpu") % num_classes
     noise = torch.from_numpy(_random.normal(("blobs samples", seed), n * size)).reshape(n, size)
     inputs = (1.5 * centres[labels] + noise).reshape(n, *shape)
     return normalized(inputs[:train], labels[:train], inputs[train:], labels[train:], num_classes)

@@ -35,8 +35,8 @@ class Data:
     train: TensorDataset
     test: TensorDataset
     num_classes: int
-    mean: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
-    std: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1))
+    mean: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1, device="cpu"))
+    std: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1, device="cpu"))
     uncropped: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -80,10 +80,10 @@ def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -
     """Mean and standard deviation of each channel, (channels, 1, 1) float64, of inputs in multiples of ``unit``."""
     _checks.one_of("normalization", normalization, NORMALIZATIONS)
     if normalization == "imagenet":
-        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in IMAGENET)
+        mean, std = (torch.tensor(values, dtype=torch.float64, device="cpu")[:, None, None] for values in IMAGENET)
         return mean, std
     axes = (0, *range(2, inputs.dim()))
-    n, zero = inputs.numel() // inputs.shape[1], torch.zeros(())
+    n, zero = inputs.numel() // inputs.shape[1], inputs.new_zeros((), dtype=torch.float64)
     mean = sum((part.double().sum(axes, keepdim=True) for part in inputs.split(CHUNK)), start=zero) / n
     squares = sum(((part - mean).square().sum(axes, keepdim=True) for part in inputs.split(CHUNK)), start=zero)
     return mean[0] * unit, (squares / n).sqrt()[0] * unit
@@ -91,7 +91,7 @@ def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -
 
 def scaled(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(inputs - mean) / std in float32, rounded once."""
-    out = torch.empty(inputs.shape, dtype=torch.float32)
+    out = torch.empty(inputs.shape, dtype=torch.float32, device=inputs.device)
     for target, part in zip(out.split(CHUNK), inputs.split(CHUNK), strict=True):
         target.copy_((part - mean.double()) / std.double())
     return out

@@ -27,4 +27,5 @@ DATASETS: dict[str, Callable[..., Data]] = _checks.Named(
         "blobs-cifar100": partial(_stand_in, shape=(3, 32, 32), num_classes=100),
         "blobs-tiny_imagenet": partial(_stand_in, shape=(3, 32, 32), num_classes=200),
     },
+    "Write the loop for other data yourself, which takes a with block: mask.enforce(model, optimizer)",
 )

@@ -147,10 +147,10 @@ def _arrange(names: Any, read: Callable[[str], bytes], out: Path) -> None:
 def _decoded(images: Any) -> tuple[Tensor, Tensor]:
     """All images of an ImageFolder, (n, 3, 64, 64) uint8, and their classes; the files come sorted by class."""
     order = _random.permutation(("tiny imagenet order",), len(images))  # the first few must be of all classes
-    pixels = torch.empty(len(images), 3, 64, 64, dtype=torch.uint8)
+    pixels = torch.empty(len(images), 3, 64, 64, dtype=torch.uint8, device="cpu")
     for k, place in enumerate(order):
         pixels[k] = torch.from_numpy(images[place][0].copy()).permute(2, 0, 1)
-    return pixels, torch.tensor(images.targets)[order]
+    return pixels, torch.tensor(images.targets, device="cpu")[order]
 
 
 def _middle(images: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def _problem(experiment: Experiment, device: str) -> tuple[Problem, int, int]:
     count = min(max(STAND_IN, experiment.batch_size), train_size)
     source = blobs(shape=shape, num_classes=classes, train=count, test=count)
     if experiment.dataset == "tiny_imagenet":  # crops are taken of whole images
-        source = replace(source, uncropped=torch.zeros(count, 3, 64, 64, dtype=torch.uint8))
+        source = replace(source, uncropped=torch.zeros(count, 3, 64, 64, dtype=torch.uint8, device="cpu"))
     problem = Problem(replace(experiment, train_size=None, rewind_step=0, noise=None), device, source.to(device))
     return problem, train_size, test_size
 

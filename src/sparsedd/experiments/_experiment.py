@@ -200,7 +200,7 @@ class Experiment:
         True
         """
         types = (Symmetric, Asymmetric, Pairflip, Pruner, Retraining, Flip, Shift, RandomResizedCrop)
-        kinds: dict[str, Any] = _checks.Named("type of field", {kind.__name__: kind for kind in types})
+        kinds: dict[str, Any] = _checks.Named("type of field", {kind.__name__: kind for kind in types}, "")
         known = [f.name for f in fields(cls)]
         for name in _checks.kind("config", config, Mapping, "a mapping of fields to values"):
             if name not in known:

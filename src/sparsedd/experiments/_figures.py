@@ -154,4 +154,8 @@ FIGURES: dict[str, Figure] = dict(
             (49, C100, 0.4, OTHERS))),
     ]
 )  # fmt: skip
-FIGURES = _checks.Named("figure", {number: FIGURES[number] for number in sorted(FIGURES, key=int)})
+FIGURES = _checks.Named(
+    "figure",
+    {number: FIGURES[number] for number in sorted(FIGURES, key=int)},
+    "Make a Figure of your own: dataclasses.replace(FIGURES['5'], panels=...)",
+)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from sparsedd import _checks, _files, landscape
-from sparsedd.experiments._execution import in_order
+from sparsedd.experiments._execution import in_order, undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._records import built
@@ -151,6 +151,7 @@ def _from_json(content: Any) -> list[Line]:
     return [built(Line, plain) for plain in content["lines"]]
 
 
+@undisturbed()
 def _kept(
     kind: str,
     experiment: Experiment,

@@ -53,4 +53,5 @@ PRESETS: dict[str, Experiment] = _checks.Named(
             scale="small",
         ),
     },
+    "Make an Experiment of your own: dataclasses.replace(PRESETS['lenet-mnist'], width=0.5)",
 )

@@ -17,7 +17,7 @@ from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
 from sparsedd.data import DATASETS, Batches, Data
-from sparsedd.experiments._execution import Execution, autocast, in_order
+from sparsedd.experiments._execution import Execution, autocast, in_order, undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level, finite
 from sparsedd.experiments._retraining import Schedule
@@ -37,6 +37,7 @@ class Problem:
     ``source`` stands in for its data set.
     """
 
+    @undisturbed()
     def __init__(self, experiment: Experiment, device: str | torch.device, source: Data | None = None) -> None:
         device = _checks.device("device", device)
         self.experiment = experiment
@@ -75,8 +76,9 @@ class Problem:
         made: nn.Module = make(
             num_classes=self.batches.source.num_classes, width=e.width, seed=seed, initialization=e.initialization, **size
         )
-        return made
+        return made.float()  # drawn alike, whatever torch's default type is
 
+    @undisturbed()
     def level(self, number: int, store: Store, tickets: Store | None = None) -> Level:
         """Prune, rewind and retrain as the experiment says, and store what came of it."""
         began = time.perf_counter()

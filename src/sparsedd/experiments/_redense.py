@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparsedd import _checks, _files
 from sparsedd._mask import Mask
+from sparsedd.experiments._execution import undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
@@ -55,6 +56,7 @@ class Redense:
         return record
 
 
+@undisturbed()
 def redense(
     experiment: Experiment,
     level: int,

@@ -40,20 +40,18 @@ def sweep_of(results: Results) -> Sweep:
 def write(out: Path, results: Results, family: str | None = None) -> None:
     """``levels.csv`` and ``report.html`` of everything; a picture and the sentences of one family of seeds, or of each."""
     write_levels(out / "levels.csv", results)
+    said: list[object] = []  # printed when all is written: who reads it may have seen enough at any line
     sweeps = _sweeps(results)
     shown = {name: sweep for name, sweep in sweeps.items() if family in (None, name)}
     for name, sweep in shown.items():
         if isinstance(sweep, ValueError):
-            print(sweep)
+            said.append(sweep)
             continue
         picture = out / ("figure.png" if len(shown) == 1 else f"figure-{name}.png")
         _draw(sweep, picture)
-        print(summary(sweep))
-        print(advice(sweep))
-        print(picture)
-    print(out / "levels.csv")
+        said += [summary(sweep), advice(sweep), picture]
     _files.write(out / "report.html", _page(out, sweeps).encode(errors="backslashreplace"))
-    print(out / "report.html")
+    print(*said, out / "levels.csv", out / "report.html", sep="\n")
 
 
 def _sweeps(results: Results) -> dict[str, Sweep | ValueError]:

@@ -14,7 +14,7 @@ from torch.optim import SGD
 
 from sparsedd import _checks
 from sparsedd._mask import Mask
-from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores
+from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores, undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
@@ -111,6 +111,7 @@ def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], d
         pinned(deque, run_fleet(group, out, device=device), 0)
 
 
+@undisturbed()
 def _finish(number: int, problems: Sequence[Problem], stores: Stores, tickets: Stores) -> None:
     """Prune, rewind, retrain and store a level of each problem, as :meth:`.Problem.level` does of one."""
     groups: dict[tuple[int, tuple[float, ...]], list[tuple[Problem, nn.Module, Mask, Schedule]]] = {}

@@ -70,9 +70,13 @@ class Store:
         with open(self.path / "lock", "a") as file:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not (self.path / "config.json").exists():
-                _files.write(self.path / "config.json", self._config.encode())
+            self._configure()
             yield
+
+    def _configure(self) -> None:
+        """Have the folder say whose it is, so that it can be opened."""
+        if not (self.path / "config.json").exists():
+            _files.write(self.path / "config.json", self._config.encode())
 
     def levels(self) -> list[Level]:
         """The finished levels, from 0 on."""
@@ -121,6 +125,7 @@ class Store:
         if level.level != len(before):
             has = f"{self.path / 'levels.jsonl'} has {len(before)} levels"
             raise RuntimeError(f"{has}, so the next is not level {level.level}: run the experiment.")
+        self._configure()
         files = {self.weights_path(level.level): _files.seal("weights", _clean(weights), None)}
         files[self.mask_path(level.level)] = mask._bytes()
         if momentum is not None:

@@ -90,9 +90,10 @@ def verify(path: str | os.PathLike[str]) -> list[Finding]:
 
 
 def folders(path: Path) -> list[Path]:
-    """The folders of experiments under a path."""
+    """The folders of experiments under a path. A configuration alone is none: others call theirs the same."""
     found = {file.parent for file in path.rglob("levels.jsonl")}
-    return sorted(found | {file.parent for file in path.rglob("config.json") if file.parent.name.startswith("seed-")})
+    begun = {file.parent for file in path.rglob("lock") if file.parent.name.startswith("seed-")}
+    return sorted(found | {folder for folder in begun if (folder / "config.json").exists()})
 
 
 def opened(folder: Path) -> Store | Finding:
@@ -107,7 +108,8 @@ def _folder(folder: Path) -> list[Finding]:
     """A line for an experiment, or one for each file of it that is damaged."""
     store = opened(folder)
     if isinstance(store, Finding):
-        return [store]
+        files = (_read(path, _sealed) for path in sorted(folder.glob("*.safetensors")))
+        return [store, *(file for file in files if not file.ok)]
     if found := faults(store):
         return found
     count = len(list(folder.glob("*.safetensors"))) + sum((folder / n).exists() for n in ("config.json", "levels.jsonl"))
