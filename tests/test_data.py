@@ -62,6 +62,25 @@ def test_the_first_samples_are_the_first():
         found.first(101)
 
 
+class Augmented(torch.utils.data.TensorDataset):
+    """Its items are not what its tensors hold."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x.flip(-1), 1 - y
+
+
+def test_data_that_do_not_belong_together_are_refused():
+    small = data.blobs(num_classes=2, train=6, test=4)
+    with pytest.raises(TypeError, match="train must have its tensors for items, got Augmented"):
+        data.Data(Augmented(*small.train.tensors), small.test, 2)
+    for uncropped in (torch.zeros(7, 1, 9, 9, dtype=torch.uint8), torch.zeros(6, 1, 9, 9)):
+        with pytest.raises(
+            ValueError, match=r"uncropped must be uint8, an image for each of the 6 samples of train, got torch"
+        ):
+            data.Data(small.train, small.test, 2, uncropped=uncropped)
+
+
 # ---------------------------------------------------------------- files
 
 
