@@ -192,7 +192,7 @@ def test_a_notebook_without_widgets_is_not_warned():
 
 
 def test_without_tqdm_there_are_lines(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm.asyncio", None)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with Progress("all", "levels", 3, 0) as progress:
         progress.to(1)

@@ -6,7 +6,9 @@ import random
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -344,6 +346,61 @@ def test_crafted_files_are_refused_at_once_by_name_and_cost_nothing(tmp_path):
         assert seconds < 1, name
         assert megabytes < 100, name
     assert not (tmp_path / "loaded").exists(), "a pickle was loaded"
+
+
+GARBAGE: dict[str, Callable[[bytes], bytes]] = {
+    "holes": lambda whole: b"",
+    "noise": lambda whole: random.Random(0).randbytes(5000),
+    "a header without an end": lambda whole: b"\xff" * 8 + whole[8:],
+    "a header of 500 MB": lambda whole: (500_000_000).to_bytes(8, "little") + whole[8:],
+    "a header of holes": lambda whole: (2_000_000).to_bytes(8, "little") + whole[8:],
+    "a mask, then holes": lambda whole: whole,
+    "a cut header, then holes": lambda whole: whole[:100],
+    "a tensor that ends elsewhere": lambda whole: whole.replace(b'"data_offsets":[0,2]', b'"data_offsets":[0,9]'),
+    "a tensor that ends nowhere": lambda whole: whole.replace(b'"data_offsets":[0,2]', b'"data_offsets":[0,{}'),
+    "a tensor that ends in a word": lambda whole: whole.replace(b'"data_offsets":[0,2]', b'"data_offsets":[0,""'),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("load", [Mask.load, Rewinder.load])
+def test_a_large_file_that_is_not_ours_is_not_read(tmp_path, garbage, load):
+    path = tmp_path / "a.safetensors"
+    Mask({"w": torch.ones(3, 5, dtype=torch.bool)}).save(path)
+    enlarge(path, GARBAGE[garbage](path.read_bytes()))
+    with (
+        pytest.raises(ValueError, match=r"carries no seal|tells another size than it has\. Restore it") as caught,
+        little_memory(),
+    ):
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def enlarge(path, data):
+    """Data, and then nothing, up to 600 MB, which take no place on the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.truncate(600_000_000)
+
+
+@contextmanager
+def little_memory():
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20_000_000
+
+
+def test_a_file_of_a_level_is_hashed_in_pieces(out):
+    path = Store(out, TOY).weights_path(1)
+    enlarge(path, path.read_bytes())
+    with little_memory():
+        with pytest.raises(ValueError, match="01.weights.safetensors is missing, damaged or altered"):
+            Store(out, TOY).weights(1)
+        assert [finding.path for finding in verify(out) if not finding.ok] == [path]
 
 
 FORBIDDEN = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "code"}

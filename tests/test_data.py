@@ -1,6 +1,8 @@
 """Data sets in memory, and their batches."""
 
+import io
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -58,6 +60,25 @@ def test_the_first_samples_are_the_first():
     assert found.first(None) is found
     with pytest.raises(ValueError, match="at most the 100 training samples"):
         found.first(101)
+
+
+class Augmented(torch.utils.data.TensorDataset):
+    """Its items are not what its tensors hold."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x.flip(-1), 1 - y
+
+
+def test_data_that_do_not_belong_together_are_refused():
+    small = data.blobs(num_classes=2, train=6, test=4)
+    with pytest.raises(TypeError, match="train must have its tensors for items, got Augmented"):
+        data.Data(Augmented(*small.train.tensors), small.test, 2)
+    for uncropped in (torch.zeros(7, 1, 9, 9, dtype=torch.uint8), torch.zeros(6, 1, 9, 9)):
+        with pytest.raises(
+            ValueError, match=r"uncropped must be uint8, an image for each of the 6 samples of train, got torch"
+        ):
+            data.Data(small.train, small.test, 2, uncropped=uncropped)
 
 
 # ---------------------------------------------------------------- files
@@ -141,6 +162,42 @@ def test_arrays_of_another_shape_and_pickles_are_refused(monkeypatch, tmp_path):
         data.cifar10()
 
 
+def test_labels_that_are_no_integers_and_a_single_array_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    write_npz(tmp_path / "cifar10.npz", 10, y_train=np.linspace(0, 9, 12))
+    with pytest.raises(ValueError, match=r"n integer labels, got uint8 \(12, 32, 32, 3\) and float64 \(12,\)"):
+        data.cifar10()
+    with open(tmp_path / "cifar10.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"cifar10.npz must hold the arrays"):
+        data.cifar10()
+
+
+@pytest.mark.parametrize("change", [lambda whole: b"", lambda whole: b"\0" * 20, "fewer labels", "cut"])
+def test_files_of_mnist_that_are_not_whole_are_named(monkeypatch, tmp_path, change):
+    pytest.importorskip("torchvision")
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(np.arange(20 * 28 * 28, dtype=np.uint8).reshape(20, 28, 28)))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(20, dtype=np.uint8) % 10))
+    assert repr(data.mnist()) == "Data(20 training and 20 test samples of 1×28×28, 10 classes)"
+    path = raw / "t10k-labels-idx1-ubyte"
+    if change == "cut":  # for torchvision, one that isn't there
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(FileNotFoundError, match=r"MNIST is not in .*, or not whole, .*idx3,labels-idx1"):
+            data.mnist()
+        return
+    path.write_bytes(idx(np.arange(19, dtype=np.uint8) % 10) if change == "fewer labels" else change(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"the files of MNIST in .* are not whole .*idx3,labels-idx1.*get them again"):
+        data.mnist()
+
+
+def idx(array):
+    return b"".join(n.to_bytes(4, "big") for n in (0x800 + array.ndim, *array.shape)) + array.tobytes()
+
+
 def test_arrays_that_are_not_whole_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
     path = tmp_path / "cifar10.npz"
@@ -188,8 +245,8 @@ def official(folder, without=()):
     return folder
 
 
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(folder, path, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 archive.write(file, Path("tiny-imagenet-200") / file.relative_to(folder))
@@ -275,6 +332,104 @@ def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(ValueError, match="not a whole zip file"):
         data.arrange_tiny_imagenet(tmp_path / "text.zip", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["zip", "folder", "in place"])
+@pytest.mark.parametrize("outer", ["tiny-imagenet-200", "archive/tiny-imagenet-200", "tiny-imagenet-200/tiny-imagenet-200"])
+def test_outer_folders_do_not_matter(tmp_path, form, outer):
+    path = tmp_path / ("out/tiny-imagenet-200" if form == "in place" else "unpacked")
+    official(path / outer)
+    if form == "zip":
+        path = zipped(path, tmp_path / "a.zip")
+    root = data.arrange_tiny_imagenet(path, tmp_path / "out")
+    assert sorted(p.name for p in root.rglob("*.JPEG")) == sorted(
+        p.name for p in official(tmp_path / "plain").rglob("[nv]*.JPEG")
+    )
+    assert sorted(p.name for p in root.iterdir()) == ["train", "val"]
+
+
+def test_what_macos_leaves_beside_images_is_passed_over(monkeypatch, tmp_path):
+    pytest.importorskip("torchvision")
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    path = official(tmp_path / "official")
+    for name in (
+        f"train/{WNIDS[0]}/images/._{WNIDS[0]}_0.JPEG",
+        "val/images/._val_0.JPEG",
+        "._wnids.txt",
+        "__MACOSX/._wnids.txt",
+    ):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(b"\0\5\x16\7")
+    root = data.arrange_tiny_imagenet(path)
+    assert not list(root.rglob("._*"))
+    for name in (f"train/{WNIDS[0]}/._a.JPEG", f"val/{WNIDS[1]}/._a.JPEG", "train/.DS_Store", f"train/{WNIDS[0]}/boxes.txt"):
+        (root / name).write_bytes(b"\0\5\x16\7")
+    assert repr(data.tiny_imagenet()) == "Data(6 training and 4 test samples of 3×32×32, 2 classes)"
+
+
+def of_size(width, height):
+    from PIL import Image
+
+    made = io.BytesIO()
+    Image.fromarray(np.zeros((height, width, 3), dtype=np.uint8)).save(made, "JPEG")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda whole: whole[:-9], "is not a whole image: .*truncated.* Arrange the official archive again"),
+        (lambda whole: b"", "is not a whole image: cannot identify"),
+        (lambda whole: b"<html>", "is not a whole image: cannot identify"),
+        (lambda whole: of_size(32, 32), "must be an image of 64×64 pixels, got 32×32"),
+        (lambda whole: of_size(64, 48), "must be an image of 64×64 pixels, got 64×48"),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_file_that_is_no_whole_image_is_named(monkeypatch, tmp_path, change, message, part):
+    pytest.importorskip("torchvision")
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    root = data.arrange_tiny_imagenet(official(tmp_path / "official"))
+    path = sorted((root / part).rglob("*.JPEG"))[1]
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} {message}"):
+        data.tiny_imagenet()
+
+
+@pytest.mark.parametrize("form", ["zip", "folder"])
+@pytest.mark.parametrize(
+    "name", ["wnids.txt", "val/val_annotations.txt", "val/images/val_1.JPEG", f"train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"]
+)
+def test_an_empty_file_in_the_archive_is_named_and_nothing_is_left(tmp_path, form, name):
+    path = official(tmp_path / "official")
+    (path / name).write_bytes(b"")
+    if form == "zip":
+        path = zipped(path, tmp_path / "a.zip")
+    with pytest.raises(ValueError, match=f"the archive's {name} is empty"):
+        data.arrange_tiny_imagenet(path, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("at", ["content", "checksum", "method", "encrypted"])
+def test_a_file_of_the_archive_that_can_not_be_read_is_named(tmp_path, at):
+    name = f"tiny-imagenet-200/train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"
+    path = zipped(official(tmp_path / "official"), tmp_path / "a.zip", zipfile.ZIP_DEFLATED)
+    whole = bytearray(path.read_bytes())
+    local, central = (whole.index(name.encode()) - 30, whole.rindex(name.encode()) - 46)
+    if at == "content":
+        whole[local + 30 + len(name)] ^= 0xFF
+    elif at == "checksum":
+        whole[local + 14] ^= 1
+        whole[central + 16] ^= 1
+    elif at == "method":
+        whole[local + 8] = whole[central + 10] = 97
+    else:
+        whole[local + 6] |= 1
+        whole[central + 8] |= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=f"the archive's {name.removeprefix('tiny-imagenet-200/')} can't be read: "):
+        data.arrange_tiny_imagenet(path, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_the_real_validation_images_are_arranged(tmp_path):

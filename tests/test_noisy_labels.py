@@ -1,5 +1,6 @@
 import pickle
 from collections import namedtuple
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class Folder(Items):
 
 
 Pair = namedtuple("Pair", ["image", "label"])
+One = namedtuple("One", ["label"])
+Digit = IntEnum("Digit", [f"D{c}" for c in range(CLASSES)], start=0)
 reverse = CLASSES - 1 - LABELS
 half = N // 2
 
@@ -63,11 +66,27 @@ DATASETS: dict[str, tuple[Any, int | str]] = {
     "namedtuples": (Items(lambda i: Pair(X[i], int(LABELS[i]))), 1),
     "dicts": (Items(lambda i: {"x": X[i], "y": int(LABELS[i]), "id": i}), "y"),
     "dicts of one-element tensors": (Items(lambda i: {"x": X[i], "y": LABELS[i : i + 1]}), "y"),
+    "arrays of one element": (Items(lambda i: (X[i], LABELS[i : i + 1].numpy().astype(np.uint8))), 1),
+    "arrays of no dimensions": (Items(lambda i: (X[i], np.asarray(LABELS.numpy()[i], dtype=np.int16))), 1),
+    "arrays of (1, 1)": (Items(lambda i: (X[i], np.array([[int(LABELS[i])]]))), 1),
+    "lists of one element": (Items(lambda i: (X[i], [int(LABELS[i])])), 1),
+    "tuples of one element": (Items(lambda i: (X[i], (LABELS.numpy()[i],))), 1),
+    "named tuples of one element": (Items(lambda i: (X[i], One(int(LABELS[i])))), 1),
+    "enumerated": (Items(lambda i: (X[i], Digit(int(LABELS[i])))), 1),
     "targets list": (Folder(None, targets=LABELS.tolist()), 1),
     "targets tensor": (Folder(None, targets=LABELS), 1),
     "targets array": (Folder(None, targets=LABELS.numpy()), 1),
     "targets transformed": (Folder(None, targets=reverse.tolist(), target_transform=lambda t: 9 - t), 1),
     "targets of another length": (Items(lambda i: (X[i], int(LABELS[i])), targets=[0, 1]), 1),
+    "targets of several columns": (Items(lambda i: (X[i], int(LABELS[i])), targets=LABELS[:, None].expand(N, 8)), 1),
+    "targets that are floats": (Items(lambda i: (X[i], int(LABELS[i])), targets=LABELS.float()), 1),
+    "targets that are names": (Items(lambda i: (X[i], int(LABELS[i])), targets=["digit"] * N), 1),
+    "targets by number": (Items(lambda i: (X[i], int(LABELS[i])), targets=dict(enumerate(reverse.tolist()))), 1),
+    "targets of no dimension": (Items(lambda i: (X[i], int(LABELS[i])), targets=torch.tensor(3)), 1),
+    "targets transformed otherwise": (
+        Items(lambda i: (X[i], int(LABELS[i])), targets=LABELS[:, None].expand(N, 8), target_transform=lambda t: int(t) + 0),
+        1,
+    ),
     "Subset of targets": (Subset(Folder(None, targets=LABELS.flip(0).tolist()), list(range(N - 1, -1, -1))), 1),
 }
 every_dataset = pytest.mark.parametrize(("dataset", "label"), DATASETS.values(), ids=DATASETS)
@@ -94,14 +113,15 @@ def test_an_item_differs_in_its_label_alone_and_keeps_its_types(name):
         assert type(item) is type(before)
         assert len(item) == len(before)
         assert type(item[label]) is type(before[label])
-        assert int(item[label]) == noisy.targets[i]
+        assert torch.as_tensor(item[label]).flatten().tolist() == [int(noisy.targets[i])]
         assert getattr(item[label], "shape", ()) == getattr(before[label], "shape", ())
         assert getattr(item[label], "dtype", None) == getattr(before[label], "dtype", None)
+        assert not isinstance(item[label], list | tuple) or type(item[label][0]) is type(before[label][0])
         keys = before if isinstance(before, dict) else range(len(before))
         position = label if isinstance(before, dict) else range(len(before))[label]
         for key in keys:
             assert key == position or torch.equal(torch.as_tensor(_number(item[key])), torch.as_tensor(_number(before[key])))
-    assert int(dataset[0][label]) == LABELS[0]
+    assert torch.as_tensor(dataset[0][label]).flatten().tolist() == [int(LABELS[0])]
 
 
 def _number(value):
@@ -145,6 +165,112 @@ def test_noise_over_noise_takes_the_noisy_labels_for_the_clean_ones():
     outer = NoisyLabels(inner, OTHER, seed=2)
     assert torch.equal(outer.clean, inner.targets)
     assert torch.equal(NoisyLabels(Subset(inner, range(9)), OTHER, num_classes=CLASSES).clean, inner.targets[:9])
+    for dataset in (outer, NoisyLabels(ConcatDataset([inner, Subset(outer, [5, 3])]), OTHER)):
+        assert [int(y) for _, y in dataset] == dataset.targets.tolist()
+
+
+def test_noise_on_two_labels_of_an_item():
+    fine = NoisyLabels(TensorDataset(X, LABELS, LABELS // 5), OTHER, label=1)
+    both = NoisyLabels(fine, OTHER, label=2)
+    assert torch.equal(both.clean, LABELS // 5)
+    assert both.num_classes == 2
+    assert [(int(a), int(b)) for _, a, b in both] == list(zip(fine.targets.tolist(), both.targets.tolist(), strict=True))
+
+
+class Relabelled(Items):
+    """The items are relabelled, and .targets is inherited."""
+
+    targets = LABELS.tolist()
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x, CLASSES - 1 - y
+
+
+class Forwarding(Dataset):
+    """A wrapper that relabels, and asks what it wraps for all else."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        x, y = self.dataset[index]
+        return x, CLASSES - 1 - y
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+
+class Reversed(TensorDataset):
+    """A subclass of one of torch's whose items are others."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x, CLASSES - 1 - y
+
+
+def plain_items(**attributes):
+    return Items(lambda i: (X[i], int(LABELS[i])), **attributes)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        Relabelled(lambda i: (X[i], int(LABELS[i]))),
+        Forwarding(plain_items(targets=LABELS.tolist())),
+        plain_items(targets=reverse.tolist()),
+        plain_items(targets=LABELS.tolist(), target_transform=lambda t: CLASSES - 1 - t),
+        Reversed(X, LABELS),
+        Subset(Reversed(X, LABELS), range(N)),
+        ConcatDataset([Relabelled(lambda i: (X[i], int(LABELS[i])))]),
+        Items(lambda i: (X[i], [0.0] * 4), targets=LABELS.tolist()),
+        Items(lambda i: (X[i], bool(LABELS[i])), targets=LABELS.tolist()),
+    ],
+)
+def test_an_item_whose_label_is_not_the_one_that_was_found_is_refused(dataset):
+    noisy = NoisyLabels(dataset, noise.Symmetric(0.0), num_classes=CLASSES)
+    with pytest.raises(RuntimeError, match=r"item 3 of the dataset has the label .* taken to have \d\. .*targets = None"):
+        noisy[3]
+    with pytest.raises(RuntimeError, match="has the label"):
+        list(DataLoader(noisy, batch_size=N))
+
+
+def test_a_random_target_transform_is_noticed_and_draws_nothing_that_is_missed():
+    def drawn(target):
+        return int(torch.randint(CLASSES, ()))
+
+    dataset = Items(lambda i: (X[i], drawn(0)), targets=LABELS.tolist(), target_transform=drawn)
+    with no_global_draws():
+        noisy = NoisyLabels(dataset, OTHER)
+    with pytest.raises(RuntimeError, match="must be the same each time"):
+        list(noisy)
+
+
+@pytest.mark.parametrize("make", [Relabelled, lambda make: Forwarding(plain_items(targets=LABELS.tolist()))])
+def test_without_targets_the_items_are_read(make):
+    dataset = make(lambda i: (X[i], int(LABELS[i])))
+    dataset.targets = None
+    noisy = NoisyLabels(dataset, OTHER)
+    assert torch.equal(noisy.clean, reverse)
+    assert [y for _, y in noisy] == noisy.targets.tolist()
+
+
+def test_what_subsets_of_and_under_noise_are():
+    part = range(20, 60)
+    around = NoisyLabels(Subset(GOOD, part), OTHER)
+    assert int(around.flipped.sum()) == 10, "the rate is exact in the subset"
+    whole = NoisyLabels(GOOD, OTHER)
+    assert [int(y) for _, y in Subset(whole, part)] == whole.targets[20:60].tolist(), "a part of what was drawn for all"
+
+
+@pytest.mark.parametrize("label", [np.uint8(1), np.array([1], np.uint8), torch.tensor(1, dtype=torch.uint8)])
+def test_a_label_type_that_has_no_room_for_a_class(label):
+    noisy = NoisyLabels(Items(lambda i: (0, label)), lambda labels, n, seed: labels + 298, num_classes=300)
+    with pytest.raises(ValueError, match="item 0 keeps its label as uint8, which has no room for 299"):
+        noisy[0]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +281,8 @@ def test_noise_over_noise_takes_the_noisy_labels_for_the_clean_ones():
         (Subset(Folder(None, targets=LABELS, classes=["a"] * 12), range(5)), 12),
         (ConcatDataset([TensorDataset(X, LABELS), Folder(None, targets=LABELS, classes=["a"] * 12)]), 12),
         (Folder(None, targets=LABELS, classes=None), 10),
+        (Folder(None, targets=LABELS, classes=["a"] * 12, target_transform=lambda t: t // 2), 5),
+        (Subset(Folder(None, targets=LABELS, classes=["a"] * 10, target_transform=int), (LABELS < 4).nonzero().flatten()), 10),
         (TensorDataset(X[:0], LABELS[:0]), 1),
     ],
 )

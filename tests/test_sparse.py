@@ -1,6 +1,10 @@
 """Sparse execution computes what the dense layers compute."""
 
+import ast
+import re
+import warnings
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -197,3 +201,24 @@ def test_layers_that_do_more_than_multiply_stay_dense(how):
 def test_a_mask_that_does_not_fit_is_refused(keep):
     with pytest.raises(ValueError, match=r"keep must be bool, of shape \(8, 10\), got"):
         sparse.SparseLinear(nn.Linear(10, 8), keep)
+
+
+def test_building_a_layer_leaves_the_warnings_filters_of_other_threads_alone(monkeypatch):
+    def touched(*arguments, **options):
+        raise AssertionError("the filters are those of the whole process: two threads give them back in the wrong order")
+
+    before = list(warnings.filters)
+    with monkeypatch.context() as patched:  # pytest touches them, too
+        for name in ("catch_warnings", "simplefilter", "filterwarnings", "resetwarnings"):
+            patched.setattr(warnings, name, touched)
+        layer = sparse.SparseLinear(nn.Linear(10, 10), torch.eye(10, dtype=torch.bool))
+        layer(torch.ones(1, 10)).sum().backward()
+    assert layer.density < sparse.SAMPLED, "its backward pass has a CSR tensor, of which torch would warn"
+    assert warnings.filters == before
+
+
+def test_no_function_touches_the_warnings_filters():
+    for path in Path(sparse.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert not re.search("catch_warnings|simplefilter|filterwarnings", ast.unparse(node)), f"{path}: {node.name}"

@@ -19,6 +19,8 @@ VERSION = 1
 TEMPORARY = ".sparsedd-tmp"  # what a killed process may leave behind ends in this
 _SEAL = b'{\\"sha256\\":\\"'  # how the JSON of the metadata begins inside the JSON of the header
 _BLANK = b"0" * 64
+_BEGINNING = 1024  # where the seal is
+_LONGEST = 100_000_000  # bytes of a header, for safetensors
 _begun: set[Path] = set()  # what this process is writing
 
 
@@ -104,10 +106,20 @@ def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], 
 
 def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
     """The kind of a sealed file, which may be any, its tensors and its content; ValueError as for :func:`unseal`."""
-    data = Path(path).read_bytes()
-    start = data.find(_SEAL) + len(_SEAL)
-    if start < len(_SEAL):
-        raise ValueError(f"{path} is not a {wanted or 'file'} saved by sparsedd, or it is damaged: it carries no seal.")
+    with open(path, "rb") as file:  # whatever it is, no more of it is read than it has reason to hold
+        head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
+        start = head.find(_SEAL) + len(_SEAL)
+        if start < len(_SEAL):
+            raise ValueError(f"{path} is not a {wanted or 'file'} saved by sparsedd, or it is damaged: it carries no seal.")
+        length = 8 + int.from_bytes(head[:8], "little")
+        if length <= min(size, _LONGEST):
+            head += file.read(max(0, length - len(head)))
+        if _told(head[8:length]) != size - length:
+            raise ValueError(
+                f"{path} is damaged or altered: its header tells another size than it has. Restore it from a copy."
+            )
+        file.seek(0)
+        data = file.read()
     actual = hashlib.sha256(data[:start] + _BLANK)
     actual.update(memoryview(data)[start + 64 :])
     if actual.hexdigest().encode() != data[start : start + 64]:
@@ -122,6 +134,20 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
     if kind != (wanted or kind):
         raise ValueError(f"{path} holds a {kind}, not a {wanted}.")
     return kind, tensors, content
+
+
+def _told(header: bytes) -> Any:
+    """How many bytes follow a header, by what it says of each tensor; None where it says nothing."""
+    try:
+        return max((value["data_offsets"][1] for name, value in parsed(header).items() if name != "__metadata__"), default=0)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parsed(text: str | bytes) -> Any:

@@ -1,6 +1,6 @@
 """NoisyLabels: a dataset with some labels wrong."""
 
-from collections.abc import Collection, Mapping, Sized
+from collections.abc import Mapping, Sized
 from operator import index as index_of
 from typing import Any
 
@@ -16,15 +16,21 @@ from sparsedd.noise import INTEGERS, Noise
 class NoisyLabels(Dataset[Any]):
     """A dataset with some labels wrong, the same ones each time; everything else of an item is passed on as it is.
 
+    A label keeps its type, dtype and shape. Around a ``Subset``, noise is drawn for the subset: its rate is exact there, and
+    the rest stays clean, to validate on. A ``Subset`` of noisy labels is a part of the noise that was drawn for all: an item
+    has the same label in every part, and a part has about the rate.
+
     Parameters
     ----------
     dataset
         Any map-style dataset of classification. Its labels are found through ``Subset``, ``ConcatDataset``,
         ``TensorDataset`` and ``.targets``, else by one pass over the items that leaves the global generators as they were.
+        Each item that is read later is compared with what was found.
     noise
         One of :mod:`sparsedd.noise`, or any callable ``(labels (n,), num_classes, seed) -> labels (n,)``.
     num_classes
-        C; by default the length of the dataset's ``.classes``, else the largest label plus one.
+        C; by default the length of the dataset's ``.classes``, else the largest label plus one. ``.classes`` are not those of
+        labels that a ``target_transform`` makes.
     label
         Where an item keeps its label: an index, or the key of a dict item.
     seed
@@ -45,6 +51,8 @@ class NoisyLabels(Dataset[Any]):
         When the dataset can't be indexed or its labels are not integers.
     ValueError
         When labels are out of range, or the noise returns something else than labels.
+    RuntimeError
+        When an item is read whose label is not the one that was found.
 
     Examples
     --------
@@ -74,7 +82,7 @@ class NoisyLabels(Dataset[Any]):
             raise TypeError(f"noise must be a callable such as sparsedd.noise.Symmetric(0.2), got {noise!r}.")
         clean = _labels(dataset, label)
         if num_classes is None:
-            num_classes = _class_count(dataset) or (int(clean.max()) + 1 if len(clean) else 1)
+            num_classes = _class_count(dataset, label) or (int(clean.max()) + 1 if len(clean) else 1)
         _checks.whole("num_classes", num_classes, least=1)
         _checks.whole("seed", seed)
         _in_range("the dataset's labels", clean, num_classes)
@@ -115,14 +123,22 @@ class NoisyLabels(Dataset[Any]):
         except TypeError:
             raise TypeError(f"index must be an integer, got {index!r}: torch.utils.data.Subset takes a part.") from None
         item = self.dataset[index]
-        target = _as(_label_of(item, self.label), int(self._targets[index]))
+        label, clean = _label_of(item, self.label), self._clean[index].item()
+        found = _array(label)
+        if found.size != 1 or found.dtype.kind not in "iu" or found.item() != clean:
+            raise RuntimeError(
+                f"item {index} of the dataset has the label {found.tolist()!s:.60}, but was taken to have {clean}. It must be "
+                "the same each time; where the dataset's .targets says otherwise than its items, set dataset.targets = None."
+            )
+        target = self._targets[index].item()
+        if target > np.iinfo(found.dtype).max:
+            raise ValueError(f"item {index} keeps its label as {found.dtype}, which has no room for {target}: use torch.int64.")
+        target = _as(label, int(target))
         if isinstance(item, Mapping):
             return {**item, self.label: target}
         parts = list(item)
         parts[self.label] = target  # type: ignore[index]
-        if hasattr(item, "_fields"):  # a named tuple
-            return type(item)(*parts)
-        return parts if isinstance(item, list) else tuple(parts)
+        return _sequence(item, parts)
 
     def __repr__(self) -> str:
         wrong = int(self.flipped.sum())
@@ -133,12 +149,12 @@ class NoisyLabels(Dataset[Any]):
 
 def _labels(dataset: Any, label: int | str) -> Tensor:
     """The labels of a dataset, (n,) int64."""
-    known = _known_labels(dataset, label)
-    if known is not None:
-        return known
-    if isinstance(dataset, ConcatDataset):
-        return torch.cat([_labels(part, label) for part in dataset.datasets])
     with _random.untouched():
+        known = _known_labels(dataset, label)
+        if known is not None:
+            return known
+        if isinstance(dataset, ConcatDataset):
+            return torch.cat([_labels(part, label) for part in dataset.datasets])
         return _integers([_label_of(dataset[i], label) for i in range(len(dataset))])
 
 
@@ -154,11 +170,16 @@ def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
         if not -len(dataset.tensors) <= label < len(dataset.tensors):
             raise ValueError(f"label={label}, but the dataset has {len(dataset.tensors)} tensors.")
         return _integers(dataset.tensors[label])
-    targets = getattr(dataset, "targets", None)
-    if not isinstance(targets, Collection) or len(targets) != len(dataset):
+    if isinstance(dataset, NoisyLabels) and dataset.label != label:
+        return None  # its targets are other labels
+    targets, transform = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
+    if isinstance(targets, Mapping):
         return None
-    transform = getattr(dataset, "target_transform", None)
-    return _integers(targets if transform is None else [transform(t) for t in targets])
+    try:
+        labels = _integers(targets if transform is None else [transform(t) for t in targets])  # type: ignore[union-attr]
+    except Exception:  # there are none, or the items' labels are made of them in another way
+        return None
+    return labels if len(labels) == len(dataset) else None
 
 
 def _within(subset: Subset[Any], n: int) -> Tensor:
@@ -177,11 +198,15 @@ def _label_of(item: Any, label: int | str) -> Any:
         raise ValueError(f"label={label!r} is not where the dataset keeps its labels: it has {has}.") from error
 
 
+def _array(label: Any) -> Any:
+    return label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
+
+
 def _integers(labels: Any) -> Tensor:
     if isinstance(labels, Tensor):
-        array = labels.detach().cpu().numpy()
+        array = _array(labels)
     else:
-        values = [np.asarray(v) for v in labels]
+        values = [_array(v) for v in labels]
         odd = [v for v in values if v.shape != values[0].shape]
         if odd:
             raise TypeError(f"labels must be one integer a sample, got {values[0].tolist()} and {odd[0].tolist()}.")
@@ -199,19 +224,35 @@ def _in_range(what: str, labels: Tensor, num_classes: int) -> None:
         raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
 
 
-def _class_count(dataset: Any) -> int | None:
+def _class_count(dataset: Any, label: int | str) -> int | None:
     if isinstance(dataset, Subset):
-        return _class_count(dataset.dataset)
+        return _class_count(dataset.dataset, label)
     if isinstance(dataset, ConcatDataset):
-        return max((_class_count(part) or 0 for part in dataset.datasets), default=0) or None
+        return max((_class_count(part, label) or 0 for part in dataset.datasets), default=0) or None
     if isinstance(dataset, NoisyLabels):
-        return dataset.num_classes
+        return dataset.num_classes if dataset.label == label else _class_count(dataset.dataset, label)
     classes = getattr(dataset, "classes", None)
-    return len(classes) if isinstance(classes, list | tuple) else None
+    if not isinstance(classes, list | tuple):
+        return None
+    if getattr(dataset, "target_transform", None) is not None:  # they name the labels before it
+        labels = _labels(dataset, label)
+        return int(labels.max()) + 1 if len(labels) else None
+    return len(classes)
 
 
 def _as(original: Any, target: int) -> Any:
-    """The label in the type that the dataset's own labels have."""
+    """The label in the type, dtype and shape that the item's own label has."""
     if isinstance(original, Tensor):
         return torch.full_like(original, target)
-    return type(original)(target) if isinstance(original, np.generic) else target
+    if isinstance(original, np.ndarray):
+        return np.full_like(original, target)
+    if isinstance(original, list | tuple):
+        return _sequence(original, [_as(part, target) for part in original])
+    return type(original)(target)
+
+
+def _sequence(original: Any, parts: list[Any]) -> Any:
+    """The parts in a list, tuple or named tuple like the original."""
+    if hasattr(original, "_fields"):
+        return type(original)(*parts)
+    return parts if isinstance(original, list) else tuple(parts)

@@ -30,6 +30,12 @@ Model = TypeVar("Model", bound=nn.Module)
 BELOW = 0.35
 SAMPLED = 0.2  # the density below which sampling the product is faster than choosing from all of it
 
+with (
+    warnings.catch_warnings()
+):  # torch says once that its CSR support is in beta: here, since the filters are those of all threads
+    warnings.simplefilter("ignore")
+    torch.zeros(1, 1, device="cpu").to_sparse_csr()
+
 
 class SparseLinear(nn.Module):
     """y = W x + b with only the kept weights of W, as a vector of parameters in the order of their places.
@@ -81,9 +87,6 @@ class SparseLinear(nn.Module):
         ):
             self.register_buffer(name, index.to(torch.int32), persistent=False)
         self.register_buffer("places", self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
-        with warnings.catch_warnings():  # torch says once that its CSR support is in beta
-            warnings.simplefilter("ignore")
-            _pattern(self)
 
     @property
     def density(self) -> float:

@@ -1,7 +1,7 @@
 """Progress: how far a command is and how long it still takes, where somebody is looking."""
 
 import sys
-import warnings
+from importlib.util import find_spec
 from typing import Any, Self
 
 BAR = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} {unit}, {elapsed} so far, {remaining} left"
@@ -56,11 +56,14 @@ class Progress:
 def _kind() -> tuple[Any, bool]:
     """The bar for where this runs, if there is one, and whether somebody is looking."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a notebook without ipywidgets
-            from tqdm.asyncio import tqdm_asyncio
-            from tqdm.auto import tqdm
+        from tqdm.asyncio import tqdm_asyncio
+
+        bar = tqdm_asyncio
+        if find_spec("ipywidgets"):  # in a notebook without them there is no other, and a warning that says so
+            from tqdm import auto
+
+            bar = auto.tqdm
     except ImportError:
         return None, False
-    in_notebook = tqdm is not tqdm_asyncio
-    return tqdm, in_notebook or sys.stderr.isatty()
+    in_notebook = bar is not tqdm_asyncio
+    return bar, in_notebook or sys.stderr.isatty()

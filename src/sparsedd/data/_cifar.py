@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100."""
 
 import zipfile
+import zlib
 from typing import Literal
 
 import numpy as np
@@ -50,15 +51,21 @@ def _cifar(name: str, num_classes: int, normalization: str) -> Data:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 x, y, test_x, test_y = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-        except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except (KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             wanted = "the arrays x_train, y_train, x_test and y_test, without pickles"
             raise ValueError(f"{path} must hold {wanted}: {error}.") from error
     else:
         train, test = (read(name, train=train) for train in (True, False))
         x, y, test_x, test_y = train.data, np.asarray(train.targets), test.data, np.asarray(test.targets)
     for images, labels in ((x, y), (test_x, test_y)):
-        if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or labels.size != len(images):
-            raise ValueError(f"{path} must hold uint8 images (n, 32, 32, 3) and n labels, got {images.dtype} {images.shape}.")
+        if (
+            images.dtype != np.uint8
+            or images.shape[1:] != (32, 32, 3)
+            or labels.size != len(images)
+            or labels.dtype.kind not in "iu"
+        ):
+            got = f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
+            raise ValueError(f"{path} must hold uint8 images (n, 32, 32, 3) and n integer labels, got {got}.")
     inputs, test_inputs = (torch.from_numpy(images).permute(0, 3, 1, 2) for images in (x, test_x))
     labels, test_labels = (torch.from_numpy(labels.astype(np.int64)).ravel() for labels in (y, test_y))
     return normalized(inputs, labels, test_inputs, test_labels, num_classes, normalization, unit=1 / 255)

@@ -43,12 +43,25 @@ class Data:
         _checks.whole("num_classes", self.num_classes, least=1)
         for name, part in (("train", self.train), ("test", self.test)):
             _checks.kind(name, part, TensorDataset, "a TensorDataset(inputs, labels)")
+            if type(part).__getitem__ is not TensorDataset.__getitem__:
+                raise TypeError(
+                    f"{name} must have its tensors for items, got {type(part).__name__}, which makes other ones of them."
+                )
             if len(part.tensors) != 2 or part.tensors[1].dim() != 1 or part.tensors[1].dtype != torch.int64:
                 got = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in part.tensors)
                 raise ValueError(f"{name} must be a TensorDataset of inputs (n, ...) and int64 labels (n,), got {got}.")
             low, high = part.tensors[1].aminmax() if len(part) else (0, 0)
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"labels of {name} must be in 0 ... {self.num_classes - 1}, got {int(low)} ... {int(high)}.")
+        whole = self.uncropped
+        if whole is not None and (_checks.kind("uncropped", whole, Tensor, "a tensor").dtype, len(whole)) != (
+            torch.uint8,
+            len(self.train),
+        ):
+            got = f"{whole.dtype} {tuple(whole.shape)}"
+            raise ValueError(
+                f"uncropped must be uint8, an image for each of the {len(self.train):,} samples of train, got {got}."
+            )
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.train.tensors[0].shape[1:]))

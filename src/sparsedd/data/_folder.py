@@ -42,13 +42,20 @@ def read(name: str, **options: Any) -> Any:
     """A torchvision data set from the folder, downloaded where it is absent and the network allows."""
     reader = getattr(datasets(name), name)
     try:
-        return reader(folder(), download=False, **options)
+        found = reader(folder(), download=False, **options)
+        if len(found.data) != len(found.targets):
+            raise ValueError(f"there are {len(found.data):,} images and {len(found.targets):,} labels")
+        return found
     except RuntimeError:
         pass
+    except (ValueError, AssertionError, LookupError, EOFError) as error:
+        raise ValueError(
+            f"the files of {name} in {folder()} are not whole ({error!r}): {WANTED[name]}. Remove them, or get them again."
+        ) from error
     try:
         return reader(folder(), download=True, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"{name} is not in {folder()} and could not be downloaded ({error}). Wanted there: {WANTED[name]}. "
+            f"{name} is not in {folder()}, or not whole, and could not be downloaded ({error}). Wanted there: {WANTED[name]}. "
             "Put the files there, or name another folder in SPARSEDD_DATA; sparsedd.data.digits() needs no files."
         ) from error

@@ -134,7 +134,7 @@ class Store:
             _files.write(path, data)
         digests = {path.name: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         if level.level == 0 and self.start_path.exists():
-            digests[self.start_path.name] = hashlib.sha256(self.start_path.read_bytes()).hexdigest()
+            digests[self.start_path.name] = _files.digest(self.start_path)
         record = {"level": level.to_json(), "files": digests}
         path = self.path / "levels.jsonl"
         lines = [*before, _line(record)]
@@ -169,7 +169,7 @@ class Store:
     def _verified(self, level: int, path: Path) -> Path:
         """The path of a file that is what the line of its level says it is."""
         expected = self._checked(level, self._lines())[1].get(path.name)
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if not path.exists() or _files.digest(path) != expected:
             raise ValueError(
                 f"{path} is missing, damaged or altered: remove line {level + 1} of levels.jsonl and those after it, "
                 f"or call: sparsedd verify --repair {self.path}"

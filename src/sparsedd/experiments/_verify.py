@@ -1,6 +1,5 @@
 """verify: is what the files hold what was written?"""
 
-import hashlib
 import json
 import os
 import re
@@ -187,7 +186,7 @@ def _derived_faults(store: Store) -> Iterator[Finding]:
 
 def digest(path: Path) -> str | None:
     """The SHA-256 of a file, if it is there."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return _files.digest(path) if path.is_file() else None
 
 
 def _fault(store: Store, path: Path, what: str, level: int | None = None) -> Finding:
