@@ -13,7 +13,7 @@ from dataclasses import replace
 from bench import report
 from scipy.stats import t as student
 
-from sparsedd.experiments import PRESETS, Experiment, Level, run_all, run_fleet
+from sparsedd.experiments import PRESETS, Experiment, Record, run_all, run_fleet
 from sparsedd.experiments._pool import workers
 
 SEEDS = 6
@@ -31,7 +31,7 @@ def seeds(experiment: Experiment) -> list[Experiment]:
     return [replace(experiment, seed=seed) for seed in range(SEEDS)]
 
 
-def computed(way: str) -> list[list[Level]]:
+def computed(way: str) -> list[list[Record]]:
     with tempfile.TemporaryDirectory() as out:
         if way == "fleet":
             return [
@@ -41,7 +41,7 @@ def computed(way: str) -> list[list[Level]]:
             return list(run_all(seeds(WAYS[way]), out, pool).values())
 
 
-def accuracies(sweeps: list[list[Level]], level: int) -> list[float]:
+def accuracies(sweeps: list[list[Record]], level: int) -> list[float]:
     return [100 * levels[level].test_accuracy for levels in sweeps]
 
 

@@ -281,7 +281,7 @@ def the_files(out: Path) -> None:
     data.tiny_imagenet()
 
 
-@of("experiments.Experiment", "experiments.Retraining", "experiments.multistep", "experiments.Store", "experiments.Level")
+@of("experiments.Experiment", "sweeps.Retraining", "sweeps.multistep", "experiments.Store", "sweeps.Record")
 def an_experiment(out: Path) -> None:
     experiment = Experiment.from_config(SMOKE.config())
     repr((experiment, experiment.key, experiment.name, experiment.folder))
@@ -294,9 +294,27 @@ def an_experiment(out: Path) -> None:
         assert store.levels() == levels
     assert {*store.weights(1)} == {*store.start()}
     store.mask(1), store.digest(1), store.momentum(1)
-    assert experiments.Level.from_json(levels[0].to_json()) == levels[0]
+    assert experiments.Record.from_json(levels[0].to_json()) == levels[0]
     assert not levels[0].diverged
     repr((store, levels[0], levels[0].epochs))
+
+
+@of("Sweep", "sweeps.Sweep", "sweeps.Level")
+def a_sweep(out: Path) -> None:
+    model = nn.Linear(5, 3)
+    sweep = sparsedd.Sweep(out, model, Pruner(fraction=0.5), levels=3, rewind_step=1)
+    for level in sweep:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with level.enforce(optimizer):
+            for epoch in level.epochs(2, optimizer=optimizer):
+                level.reached(epoch)
+                optimizer.zero_grad()
+                model(torch.ones(2, 5)).sum().backward()
+                optimizer.step()
+        evaluation = evaluate(model, [(torch.ones(2, 5), torch.tensor([0, 1]))])
+        repr((level, level.sparsity, level.record(train=evaluation, test=evaluation)))
+    repr((sweep, sweep.records, sweep.curves(), sweep.mask(1), sweep.weights(1)))
+    sweep.export(2, out / "net.pt")
 
 
 @of("experiments.run", "experiments.reinit", "experiments.run_all", "experiments.work", "experiments.run_fleet")
@@ -311,7 +329,7 @@ def sweeps(out: Path) -> None:
     list(experiments.run_fleet([replace(SMOKE, seed=seed) for seed in (5, 6)], out))
 
 
-@of("experiments.Redense", "experiments.redense", "experiments.redense_weights", "experiments.Curves", "experiments.Line")
+@of("experiments.Redense", "experiments.redense", "experiments.redense_weights", "sweeps.Curves", "experiments.Line")
 @of("experiments.interpolation", "experiments.directions", "experiments.Tables", "experiments.write_levels")
 def what_is_made_of_a_level(out: Path) -> None:
     record = experiments.redense(SMOKE, 1, out)

@@ -298,7 +298,7 @@ def cases() -> Iterator[Case]:
             ("level", True),
             ("level", 2),
         ),
-        *(("epochs", []), ("epochs", None), ("unknown", 1), ("clean_accuracy", [0.5])),
+        *(("epochs", []), ("epochs", None), ("unknown", "one"), ("clean_accuracy", [0.5])),
     ):
         yield of_line(f"{field} {value!r:.40}", lambda record, field=field, value=value: record["level"].update({field: value}))
     yield of_line("curves of different lengths", lambda record: record["level"]["epochs"]["epoch"].append(3))

@@ -5,12 +5,15 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from sparsedd.sweeps import Curves, Record
 
 
 def filled(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -57,6 +60,16 @@ def everything(model: nn.Module) -> list[Any]:
                 seen.append((key, id(p), type(p), p.requires_grad, p.stride(), bits(p), id(p.grad), bits(p.grad)))
         seen.extend((key, id(b), bits(b)) for key, b in module._buffers.items())
     return seen
+
+
+def record(**fields: Any) -> Record:
+    """A record of its fields and measures."""
+    return Record.from_json({name: asdict(value) if isinstance(value, Curves) else value for name, value in fields.items()})
+
+
+def changed(before: Record, **fields: Any) -> Record:
+    """A record with other fields or measures."""
+    return Record.from_json(before.to_json() | fields)
 
 
 def generators() -> tuple[Any, ...]:

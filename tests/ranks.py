@@ -106,15 +106,15 @@ def loop(rank: int, size: int, out: Path) -> Any:
 
 def sweep(rank: int, size: int, out: Path) -> Any:
     """Every rank runs one experiment into one folder."""
-    made, level = [], Problem.level
+    made, retrain = [], Problem.retrain
 
-    def counted(problem: Problem, number: int, *arguments: Any) -> Any:
-        made.append(number)
-        return level(problem, number, *arguments)
+    def counted(problem: Problem, level: Any, model: Any) -> Any:
+        made.append(level.number)
+        return retrain(problem, level, model)
 
-    Problem.level = counted  # type: ignore[method-assign]
+    Problem.retrain = counted  # type: ignore[method-assign]
     levels = [record.to_json() for record in run(SWEEP, out / "runs")]
-    Problem.level = level  # type: ignore[method-assign]
+    Problem.retrain = retrain  # type: ignore[method-assign]
     file = Store(out / "runs", SWEEP).path / "levels.jsonl"
     for k in range(len(levels)):
         agree(Store(out / "runs", SWEEP).mask(k))

@@ -187,13 +187,13 @@ def test_a_table_that_can_not_be_read_is_found(out, capsys):
 def computed(monkeypatch):
     """(experiment, level) of all that is trained."""
     seen = []
-    original = _problem.Problem.level
+    original = _problem.Problem.retrain
 
-    def level(self, number, *rest):
-        seen.append((self.experiment, number))
-        return original(self, number, *rest)
+    def retrain(self, level, model):
+        seen.append((self.experiment, level.number))
+        return original(self, level, model)
 
-    monkeypatch.setattr(_problem.Problem, "level", level)
+    monkeypatch.setattr(_problem.Problem, "retrain", retrain)
     return seen
 
 

@@ -225,8 +225,8 @@ def test_a_little_dependence_would_be_found():
 # ---------------------------------------------------------------- no global generator
 
 MODULES = ("convert", "distributed", "fleet", "landscape", "loggers", "metrics", "noise", "phases", "scores", "sparse")
-ABOVE = ("data", "experiments", "models", "plotting")
-ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "experiments.Schedule"}
+ABOVE = ("data", "experiments", "models", "plotting", "sweeps")
+ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
 
 
 def public() -> dict[str, Any]:

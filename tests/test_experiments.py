@@ -337,8 +337,13 @@ def test_a_torn_last_line_is_found_and_named(tmp_path):
 
 def test_two_runs_side_by_side_compute_each_level_once(tmp_path, monkeypatch):
     computed = []
-    original = _problem.Problem.level
-    monkeypatch.setattr(_problem.Problem, "level", lambda self, k, *rest: computed.append(k) or original(self, k, *rest))
+    original = _problem.Problem.retrain
+
+    def retrain(self, level, model):
+        computed.append(level.number)
+        return original(self, level, model)
+
+    monkeypatch.setattr(_problem.Problem, "retrain", retrain)
     first, second = run(TINY, tmp_path), run(TINY, tmp_path)
     for _ in range(TINY.levels):
         assert next(first) == next(second)

@@ -19,12 +19,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from helpers import changed, record
 from matplotlib import pyplot
 
 import sparsedd
 from sparsedd import Mask, Pruner, noise, phases
 from sparsedd.cli import _parser, _run, main
-from sparsedd.experiments import FINETUNING, LR_REWINDING, PRESETS, Curves, Experiment, Level, Retraining, Store
+from sparsedd.experiments import FINETUNING, LR_REWINDING, PRESETS, Curves, Experiment, Record, Retraining, Store
 from sparsedd.experiments._boundaries import boundaries
 from sparsedd.experiments._commands import commands
 from sparsedd.experiments._html import VOID, joined, tag, words
@@ -39,12 +40,12 @@ TRAIN = (1.0, 1.0, 0.97, 0.9, 0.8, 0.7, 0.66, 0.5, 0.3)
 TEST = (0.74, 0.73, 0.68, 0.64, 0.72, 0.8, 0.85, 0.6, 0.3)
 
 
-def levels_of(seed: int, n: int = LEVELS, diverges: bool = False) -> Iterator[Level]:
+def levels_of(seed: int, n: int = LEVELS, diverges: bool = False) -> Iterator[Record]:
     """The levels of a sweep, a little different for each seed."""
     for k in range(n):
         train, test = (curve[k] - 0.01 * ((3 * seed + k) % 4) for curve in (TRAIN, TEST))
         loss = None if diverges and k == n - 1 else 1 - train
-        yield Level(
+        yield record(
             level=k,
             sparsity=1 - 0.8**k,
             remaining=round(1000 * 0.8**k),
@@ -253,7 +254,7 @@ def test_clean_labels_have_no_columns_of_wrong_ones(tmp_path):
     kept = Store(tmp_path / "runs", clean)
     with kept.locked():
         for level in levels_of(0):
-            kept.add(replace(level, flipped_accuracy=None), {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
+            kept.add(changed(level, flipped_accuracy=None), {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
     found = Page(report(tmp_path))
     assert "wrong labels" not in found.said("th")
     assert "Memorisation" not in found.said("figcaption")
@@ -309,7 +310,7 @@ def test_a_phase_that_only_some_seeds_reach_has_no_end(tmp_path):
         with kept.locked():
             for level in levels_of(0, n):
                 if seed:  # this one learns nothing that it could lose
-                    level = replace(level, train_accuracy=0.7, test_accuracy=0.7)
+                    level = changed(level, train_accuracy=0.7, test_accuracy=0.7)
                 kept.add(level, {"w": torch.ones(1, 1)}, Mask({"w": torch.ones(1, 1).bool()}))
     sweep = sweep_of(found_in(tmp_path))
     collapsed = boundaries(sweep)[-1]

@@ -20,11 +20,12 @@ from test_docs import public
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sparsedd import Mask, NoisyLabels, Pruner, Rewinder, data, experiments, loggers, metrics, noise, plotting, scores
-from sparsedd.experiments import FIGURES, PRESETS, Claim, Curves, Experiment, Finding, Level, Line, Redense, Store, Tables
+from sparsedd import Mask, NoisyLabels, Pruner, Rewinder, Sweep, data, experiments, loggers, metrics, noise, plotting, scores
+from sparsedd.experiments import FIGURES, PRESETS, Claim, Curves, Experiment, Finding, Line, Record, Redense, Store, Tables
 from sparsedd.fleet import Fleet
 from sparsedd.phases import Phase, advise, double_descent, phases
 from sparsedd.sparse import SparseLinear
+from sparsedd.sweeps import Level
 
 matplotlib.use("agg")
 S, TRAIN, TEST = [0, 0.5, 0.9], [1.0, 1.0, 0.5], [0.8, 0.7, 0.85]
@@ -33,7 +34,9 @@ SWEEP = (
     Experiment(dataset="cifar100", model="resnet101", noise=noise.Asymmetric(0.4, "cifar100"), seed=123456),
 )
 CURVES = Curves.of((k, 1.0, 0.123456789, 0.1, 0.2) for k in range(1, 201))
-LEVEL = Level(31, 0.99902, 261, 1.0, 0.98765, 0.99, 12, None, 0.5, 123.456, 0.1, 0.2, 1234.5, CURVES)
+MEASURES = {"train_accuracy": 1.0, "test_accuracy": 0.98765, "best_test_accuracy": 0.99, "best_epoch": 12}
+MEASURES |= {"clean_accuracy": None, "flipped_accuracy": 0.5, "train_loss": 0.1, "test_loss": 0.2}
+LEVEL = Record(31, 0.99902, 261, 123.456, 1234.5, MEASURES, CURVES)
 MEASURES = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"), tuple(np.linspace(0, 1, 101)))
 
 
@@ -69,15 +72,18 @@ VALUES: dict[str, Callable[[], Any]] = {
     "sparsedd.data.RandomResizedCrop": lambda: data.RandomResizedCrop(64),
     "sparsedd.data.Shift": lambda: data.Shift(4),
     "sparsedd.experiments.Claim": lambda: Claim("what the paper says of it, " * 9, "0.1 ± 0.2, " * 20, "cannot be told"),
-    "sparsedd.experiments.Curves": lambda: CURVES,
+    "sparsedd.sweeps.Curves": lambda: CURVES,
     "sparsedd.experiments.Experiment": lambda: SWEEP[1],
     "sparsedd.experiments.Figure": lambda: FIGURES["48"],
     "sparsedd.experiments.Finding": lambda: Finding(Path("runs") / SWEEP[1].folder, "a sentence " * 20),
-    "sparsedd.experiments.Level": lambda: replace(LEVEL, train_loss=None),
+    "sparsedd.Sweep": lambda: Sweep("runs", net(), Pruner(scores.random(3), 1 / 3, "layer"), levels=32),
+    "sparsedd.sweeps.Level": lambda: Level(SimpleNamespace(levels=32), 3, Mask.dense(net()), 0, print),
+    "sparsedd.sweeps.Sweep": lambda: Sweep("runs", net(), levels=32),
+    "sparsedd.sweeps.Record": lambda: replace(LEVEL, learning_distance=None),
     "sparsedd.experiments.Line": lambda: Line("direction 4", tuple(np.linspace(-1, 1, 101).tolist()), **MEASURES),
     "sparsedd.experiments.Panel": lambda: FIGURES["10"].panels[0],
     "sparsedd.experiments.Redense": lambda: Redense(31, 0.99902, 0.1, CURVES, CURVES, 12.3),
-    "sparsedd.experiments.Retraining": lambda: experiments.LR_REWINDING,
+    "sparsedd.sweeps.Retraining": lambda: experiments.LR_REWINDING,
     "sparsedd.experiments.Store": lambda: Store("runs", SWEEP[1]),
     "sparsedd.experiments.Tables": filled,
     "sparsedd.fleet.Fleet": lambda: Fleet([net(), net(1)]),
@@ -135,7 +141,7 @@ def test_the_containers_by_name_list_the_names():
 
 
 def test_what_the_reprs_say():
-    assert repr(LEVEL) == "Level(31, sparsity 99.90%, train accuracy 100.00%, test accuracy 98.77%)"
+    assert repr(LEVEL) == "Record(level 31, sparsity 99.90%, train accuracy 100.00%, test accuracy 98.77%)"
     assert repr(replace(LEVEL, learning_distance=None)).endswith("test accuracy 98.77%, diverged)")
     assert repr(CURVES) == "Curves(200 points to epoch 200, test accuracy 12.35%)"
     assert repr(filled()) == "Tables(2,000 rows of levels, 0 rows of epochs, 0 rows of lines)"

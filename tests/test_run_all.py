@@ -20,7 +20,7 @@ import pytest
 from test_determinism import files
 
 from sparsedd import noise
-from sparsedd.experiments import Experiment, Level, Store, run_all
+from sparsedd.experiments import Experiment, Record, Store, run_all
 
 SMOKE = replace(Experiment().scaled("smoke"), dataset="blobs", width=0.04, noise=noise.Symmetric(0.4))
 TINY = [replace(SMOKE, train_size=60, batch_size=25, levels=4, seed=seed) for seed in range(4)]
@@ -28,7 +28,7 @@ LONG = [replace(SMOKE, train_size=60, batch_size=60, levels=6, epochs=500, evalu
 TOO_MANY = replace(TINY[0], train_size=501)  # images than there are: its data set is made, and then it fails
 
 
-def results(levels: dict[Experiment, list[Level]]) -> dict[Experiment, list[Level]]:
+def results(levels: dict[Experiment, list[Record]]) -> dict[Experiment, list[Record]]:
     return {experiment: [replace(level, seconds=0.0) for level in found] for experiment, found in levels.items()}
 
 

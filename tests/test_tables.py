@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pandas
 import pytest
+from helpers import record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsedd.experiments import Curves, Experiment, Level, Line, Tables, write_levels
+from sparsedd.experiments import Curves, Experiment, Line, Record, Tables, write_levels
 
 SHARE = st.floats(0, 1)
 NUMBER = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
 ANY = st.floats()
 CURVES = st.lists(st.tuples(st.integers(1, 10**6), SHARE, SHARE, ANY, ANY), min_size=1, max_size=4).map(Curves.of)
 LEVELS = st.builds(
-    Level,
+    record,
     level=st.integers(0, 99),
     sparsity=SHARE,
     remaining=st.integers(0, 10**12),
@@ -52,7 +53,7 @@ def test_tables_are_read_as_they_were_written(levels, curves, seed):
 
 @given(LEVELS)
 def test_a_level_is_its_json(level):
-    assert Level.from_json(level.to_json()) == level
+    assert Record.from_json(level.to_json()) == level
 
 
 # ---------------------------------------------------------------- pandas and parquet
@@ -60,7 +61,7 @@ def test_a_level_is_its_json(level):
 RESULTS = Path(__file__).parent.parent / "results"
 
 
-def filled(levels: list[Level], curves: Curves) -> Tables:
+def filled(levels: list[Record], curves: Curves) -> Tables:
     tables, experiment = Tables(), Experiment(seed=5)
     tables.add_levels(experiment, levels)
     tables.add_curves(experiment, 3, "re-dense", curves)

@@ -53,7 +53,7 @@ from sparsedd import (
 from sparsedd._checks import Missing
 from sparsedd.cli import main
 from sparsedd.data import Batches, Data, Flip, RandomResizedCrop, Shift
-from sparsedd.experiments import FIGURES, LTR, METHODS, PRESETS, Experiment, Figure, Level, Redense, Retraining, Store, Tables
+from sparsedd.experiments import FIGURES, LTR, METHODS, PRESETS, Experiment, Figure, Record, Redense, Retraining, Store, Tables
 from sparsedd.fleet import Fleet
 from sparsedd.fleet import cross_entropy as fleet_cross_entropy
 from sparsedd.noise import Asymmetric, Pairflip, Symmetric
@@ -1229,8 +1229,8 @@ ABOVE: list[Wrong] = [
     ("experiments.Tables.scale: no rows", lambda w: Tables().scale, ValueError, "must be of one scale, got no rows"),
     ("experiments.write_levels: a list", lambda w: experiments.write_levels("new.csv", [1]), TypeError, r"results .*got \[1\]"),
     ("experiments.write_levels: a folder", lambda w: experiments.write_levels("there", {}), IsADirectoryError, "there"),
-    ("experiments.Level.from_json: empty", lambda w: Level.from_json({}), ValueError, "record of a level .*got"),
-    ("experiments.Level.from_json: a list", lambda w: Level.from_json([1]), ValueError, r"record of a level .*got"),
+    ("experiments.Record.from_json: empty", lambda w: Record.from_json({}), ValueError, "record of a level .*got"),
+    ("experiments.Record.from_json: a list", lambda w: Record.from_json([1]), ValueError, r"record of a level .*got"),
     ("experiments.Redense.from_json: empty", lambda w: Redense.from_json({}), ValueError, "record of re-dense .*got"),
     (
         "experiments.Figure.on: a name",
@@ -1446,7 +1446,7 @@ EXEMPT = {
     *("metrics.Evaluation", "phases.Advice", "phases.DoubleDescent", "phases.Interval"),
     *("phases.Landmarks", "phases.Phase"),
     *("experiments.Claim", "experiments.Curves", "experiments.Line", "experiments.Panel", "experiments.Schedule"),
-    *("experiments.Figure", "experiments.Level", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
+    *("experiments.Figure", "experiments.Record", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
     *("experiments.Curves.of", "experiments.Figure.is_of"),
     *("scores.Score", "noise.Noise", "data.Augmentation", "data.Flip", "data.digits", "data.mnist"),
     *("loggers.Logger", "loggers.Logger.begin", "loggers.Logger.log"),

@@ -8,8 +8,8 @@ from pathlib import Path
 from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._presets import PRESETS
-from sparsedd.experiments._retraining import METHODS
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
+from sparsedd.sweeps._retraining import METHODS
 
 
 def commands(experiment: Experiment, seeds: Iterable[int], out: Path) -> list[str]:

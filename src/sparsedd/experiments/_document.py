@@ -15,11 +15,11 @@ from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
 from sparsedd.experiments._html import Html, definitions, joined, page, tag, words
 from sparsedd.experiments._illustrations import illustrations
-from sparsedd.experiments._level import Level
 from sparsedd.experiments._panel import titled
 from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._svg import colors
 from sparsedd.experiments._sweep import Sweep
+from sparsedd.sweeps._record import Record
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Family:
     ``ended`` are the seeds that end early because the net whose masks they take has diverged.
     """
 
-    results: Mapping[Experiment, Sequence[Level]]
+    results: Mapping[Experiment, Sequence[Record]]
     sweep: Sweep | ValueError
     ended: Collection[int] = ()
 

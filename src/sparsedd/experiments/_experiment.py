@@ -13,10 +13,10 @@ from sparsedd import _checks
 from sparsedd._parameters import listed
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Augmentation, Flip, RandomResizedCrop, Shift
-from sparsedd.experiments._retraining import LTR, METHODS, Retraining, Schedule, multistep
 from sparsedd.experiments._scales import SCALES, Scale, changes
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sparse import BELOW
+from sparsedd.sweeps._retraining import LTR, METHODS, Retraining, Schedule, multistep
 
 NORMALIZED = ("cifar10", "cifar100", "tiny_imagenet")  # data sets with colour channels
 REINIT = Retraining("reinit", "rewind")

@@ -181,7 +181,7 @@ class Figure:
         tables = _levels(runs, members)
         for experiment, level, out, factor in self._places(runs, members):
             if self.drawing.needs == "epochs":
-                tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].epochs)
+                tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].curves)
             elif self.drawing.needs == "redense":
                 record = redense(experiment, level, out, factor)
                 tables.add_curves(experiment, level, SPARSE, record.sparse)

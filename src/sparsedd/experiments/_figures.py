@@ -23,8 +23,8 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._panel import NAMES, Panel, titled
 from sparsedd.experiments._presets import PRESETS
-from sparsedd.experiments._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
+from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
 
 MNIST, C10, C100 = PRESETS["lenet-mnist"], PRESETS["resnet18-cifar10"], PRESETS["resnet18-cifar100"]
 VGG10, VGG100, TINY = PRESETS["vgg16-cifar10"], PRESETS["vgg16-cifar100"], PRESETS["resnet101-tiny-imagenet"]

@@ -9,14 +9,14 @@ import numpy as np
 from sparsedd import plotting
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._html import Html, joined, tag
-from sparsedd.experiments._level import Level
 from sparsedd.experiments._svg import drawn
 from sparsedd.experiments._sweep import Sweep
+from sparsedd.sweeps._record import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Results = Mapping[Experiment, Sequence[Level]]
+Results = Mapping[Experiment, Sequence[Record]]
 
 
 def illustrations(sweep: Sweep, results: Results, key: str) -> list[Html]:
@@ -43,7 +43,7 @@ def _small(sweep: Sweep, results: Results, key: str) -> list[Html]:
         pictures["Memorisation: how many of the right and of the wrong training labels the net gives."] = partial(
             plotting.against_sparsity, sweep.sparsity, memory, ylabel="labels as trained on (%)"
         )
-    once = max(len(level.epochs.epoch) for levels in results.values() for level in levels) == 1
+    once = max(len(level.curves.epoch) for levels in results.values() for level in levels) == 1
     for part, name in () if once else (("train", "training"), ("test", "test")):
         pictures[f"Dynamics: {name} accuracy in the course of training, at four levels."] = partial(
             plotting.against_epoch, _dynamics(sweep, results, part), ylabel=f"{name} accuracy (%)"
@@ -55,7 +55,7 @@ def _dynamics(sweep: Sweep, results: Results, part: str) -> dict[str, tuple[Any,
     """Accuracy against the epoch, (seeds, epochs), at the four landmarks."""
     found = {}
     for mark in sweep.landmarks:
-        curves = [levels[mark.level].epochs for experiment, levels in results.items() if experiment.seed in sweep.seeds]
+        curves = [levels[mark.level].curves for experiment, levels in results.items() if experiment.seed in sweep.seeds]
         values = np.array([getattr(curve, f"{part}_accuracy") for curve in curves])
         found[str(mark)] = (np.array(curves[0].epoch), 100 * values)
     return found

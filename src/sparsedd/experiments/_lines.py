@@ -16,10 +16,10 @@ from sparsedd import _checks, _files, landscape
 from sparsedd.experiments._execution import in_order, undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._records import built
 from sparsedd.experiments._redense import redense, redense_weights, shown
 from sparsedd.experiments._store import Store
 from sparsedd.metrics import Evaluation, evaluate
+from sparsedd.sweeps._json import build
 
 # By scale: points from 0 to 1, points from -1 to 1, directions.
 RESOLUTION = {"smoke": (5, 5, 2), "mini": (51, 25, 3), "small": (101, 51, 5), "paper": (101, 51, 5)}
@@ -148,7 +148,7 @@ def opened(path: Path, kind: str) -> tuple[Any, list[Line]]:
 
 
 def _from_json(content: Any) -> list[Line]:
-    return [built(Line, plain) for plain in content["lines"]]
+    return [build(Line, plain) for plain in content["lines"]]
 
 
 @undisturbed()

@@ -1,9 +1,8 @@
-"""Problem: what all levels of an experiment share, and how one level is made."""
+"""Problem: what all levels of an experiment share, and how one level is trained."""
 
 import os
-import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,14 +15,13 @@ from sparsedd import _checks, _random, models, scores
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
+from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._execution import Execution, autocast, in_order, undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves, Level, finite
-from sparsedd.experiments._retraining import Schedule
-from sparsedd.experiments._store import Store, fitting
 from sparsedd.experiments._train import momentum_of, sgd, train
-from sparsedd.metrics import evaluate, learning_distance
+from sparsedd.metrics import evaluate
+from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
 @lru_cache(maxsize=1)  # a worker process makes many problems of one data set
@@ -78,90 +76,59 @@ class Problem:
         )
         return made.float()  # drawn alike, whatever torch's default type is
 
-    @undisturbed()
-    def level(self, number: int, store: Store, tickets: Store | None = None) -> Level:
-        """Prune, rewind and retrain as the experiment says, and store what came of it."""
-        began = time.perf_counter()
-        model = deepcopy(self.original)
-        mask = self.mask(model, number, store, tickets)
-        start, rate = self.begin(model, number, store)
+    def retrain(self, level: Level, model: nn.Module) -> Record:
+        """Retrain a level's net as the experiment says, and record what came of it."""
+        e, mask = self.experiment, level.mask
 
         def reached(step: int) -> None:
-            if number == 0 and step == self.experiment.rewind_step:
+            if level.number == 0 and step == e.rewind_step > 0:
                 execution.give_back_(model)
-                store.save_start(model.state_dict())
+                level.reached(step)
 
-        execution = self.execution(model, mask)
+        execution, rate = self.execution(model, mask), self.rate_of(level)
         fast, rest = execution.model, execution.rest
-        optimizer = sgd(fast, self.experiment)
+        optimizer = sgd(fast, e)
         with rest.enforce(fast, optimizer) if rest is not None else nullcontext():
-            epochs = self.experiment.epochs
-            curves = train(execution, optimizer, self.experiment, start=start, epochs=epochs, rate=rate, reached=reached)
-            momentum = momentum_of(optimizer, model, fast, mask) if self.experiment.momentum else None
+            curves = train(execution, optimizer, e, start=level.step, epochs=e.epochs, rate=rate, reached=reached)
+            momentum = momentum_of(optimizer, model, fast, mask) if e.momentum else None
         execution.give_back_(model)
-        record = replace(self.measured(number, model, mask, curves), seconds=time.perf_counter() - began)
-        store.add(record, model.state_dict(), mask, momentum)
-        return record
+        return level._finish(self.measure(model, curves), curves, momentum)
 
     def execution(self, model: nn.Module, mask: Mask) -> Execution:
         """The model as it is trained on this problem, with a mask."""
         return Execution(model, mask, self.experiment, self.batches, self.train, self.test)
 
-    def mask(self, model: nn.Module, number: int, store: Store, tickets: Store | None) -> Mask:
-        """The mask of a level; the model gets the trained weights that it is pruned from."""
-        if number == 0:
-            return Mask.dense(model, self.names)
-        experiment = self.experiment
-        source = 0 if experiment.one_shot else number - 1
-        if tickets is None or experiment.retraining.weights == "keep":
-            model.load_state_dict(fitting(store.weights_path(source), store.weights(source), model.state_dict()))
-        dense = Mask.dense(model, self.names)
-        if tickets is not None:
-            return fitting(tickets.mask_path(number), tickets.mask(number), dense)
-        pruner = experiment.pruner
-        if pruner.score == "random":
-            pruner = replace(pruner, score=scores.random(experiment.seed))
-        if pruner.score == "gradient":
-            key = ("gradient batch", experiment.seed, source + 1)  # one batch for a net: one-shot levels are nested
-            samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: experiment.batch_size])
+    def rate_of(self, level: Level) -> Schedule:
+        """Return the learning rate of a level as a function of the step."""
+        e = self.experiment
+        if level.number == 0 and e.tickets_of is None:
+            return self.rate
+        return e.retraining.steps(self.rate, rewind_step=e.rewind_step, total=self.steps)[1]
+
+    def prune(self, model: nn.Module, source: int, prune: Callable[[Pruner], Mask]) -> Mask:
+        """Prune the net of a level by the experiment's score: ``prune`` gets the pruner that scores it."""
+        e = self.experiment
+        if e.pruner.score == "random":
+            return prune(replace(e.pruner, score=scores.random(e.seed)))
+        if e.pruner.score == "gradient":
+            key = ("gradient batch", e.seed, source + 1)  # one batch for a net: one-shot levels are nested
+            samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: e.batch_size])
             scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
-        before = fitting(store.mask_path(source), store.mask(source), dense)
-        if experiment.one_shot:
-            return pruner.prune_to(model, pruner.sparsity(number), before)
-        return pruner.prune(model, before)
+        return prune(e.pruner)
 
-    def begin(self, model: nn.Module, number: int, store: Store) -> tuple[int, Schedule]:
-        """Give the model the weights that a level starts from; return the step and the learning rate's schedule."""
-        experiment = self.experiment
-        if experiment.retraining.weights == "reinit" and (number or experiment.tickets_of):
-            seed = int(_random.integers(("reinit", experiment.seed, number), 1, 2**31)[0])
-            models.initialize_(model, seed, experiment.initialization)
-        elif experiment.retraining.weights == "rewind" and number:
-            model.load_state_dict(fitting(store.start_path, store.start(), model.state_dict()))
-        model.zero_grad()
-        if number == 0 and experiment.tickets_of is None:
-            return 0, self.rate
-        return experiment.retraining.steps(self.rate, rewind_step=experiment.rewind_step, total=self.steps)
-
-    def measured(self, number: int, model: nn.Module, mask: Mask, curves: Curves) -> Level:
-        """The record of a level, but for the time it took."""
+    def measure(self, model: nn.Module, curves: Curves) -> dict[str, float | None]:
+        """Return the measures of a level."""
         best = max(curves.test_accuracy)
-        return Level(
-            level=number,
-            sparsity=mask.sparsity,
-            remaining=mask.remaining,
-            train_accuracy=curves.train_accuracy[-1],
-            test_accuracy=curves.test_accuracy[-1],
-            best_test_accuracy=best,
-            best_epoch=curves.epoch[curves.test_accuracy.index(best)],
-            clean_accuracy=self.accuracy_where(model, ~self.flipped),
-            flipped_accuracy=self.accuracy_where(model, self.flipped),
-            learning_distance=finite(learning_distance(self.original, model)),
-            train_loss=curves.train_loss[-1],
-            test_loss=curves.test_loss[-1],
-            seconds=0.0,
-            epochs=curves,
-        )
+        return {
+            "train_accuracy": curves.train_accuracy[-1],
+            "test_accuracy": curves.test_accuracy[-1],
+            "best_test_accuracy": best,
+            "best_epoch": curves.epoch[curves.test_accuracy.index(best)],
+            "clean_accuracy": self.accuracy_where(model, ~self.flipped),
+            "flipped_accuracy": self.accuracy_where(model, self.flipped),
+            "train_loss": curves.train_loss[-1],
+            "test_loss": curves.test_loss[-1],
+        }
 
     def accuracy_where(self, model: nn.Module, where: Tensor) -> float | None:
         """Training accuracy on a part of the samples."""

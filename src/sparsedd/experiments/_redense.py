@@ -15,12 +15,13 @@ from sparsedd import _checks, _files
 from sparsedd._mask import Mask
 from sparsedd.experiments._execution import undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._records import built
 from sparsedd.experiments._run import run
-from sparsedd.experiments._store import Store, fitting
+from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import sgd, train
+from sparsedd.sweeps._json import build
+from sparsedd.sweeps._record import Curves, Record
+from sparsedd.sweeps._store import fitting
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Redense:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """The record of its ``asdict``; ValueError where a field is missing or is not what it must be."""
-        record: Self = built(cls, plain, "the record of re-dense training")
+        record: Self = build(cls, plain, "the record of re-dense training")
         return record
 
 
@@ -102,8 +103,8 @@ def redense(
     steps, epochs = problem.steps, 2 * experiment.epochs
     dense = train(execution, optimizer, experiment, start=steps, epochs=epochs, rate=lambda step: factor * last)
     execution.give_back_(model)
-    before: Level = store.levels()[level]
-    record = Redense(level, before.sparsity, factor, before.epochs, dense, time.perf_counter() - began)
+    before: Record = store.levels()[level]
+    record = Redense(level, before.sparsity, factor, before.curves, dense, time.perf_counter() - began)
     store.keep(path, "re-dense net", model.state_dict(), {"of": made_of, "record": asdict(record)})
     return record
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +11,7 @@ from sparsedd import _checks, _files
 from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense
+from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._verify import DERIVED, Finding, digest, faults, folders, opened, text, verify, whole_lines
 
@@ -75,31 +75,30 @@ def _repaired(store: Store, device: torch.device) -> None:
 
 def _again(store: Store, number: int, lines: dict[int, str], device: torch.device) -> str:
     """Compute a level aside, have its files here be whole, and return its line."""
-    experiment, tickets = store.experiment, None
-    if experiment.tickets_of is not None:
-        original = replace(experiment, retraining=experiment.tickets_of, tickets_of=None)
-        tickets = Store(store.path.parent.parent, original)
+    out = store.path.parent.parent
     with TemporaryDirectory() as folder:
-        aside = Store(folder, experiment)
+        aside = Store(folder, store.experiment)
+        aside.configure()
         if number:
             _files.write(aside.path / "levels.jsonl", text({k: lines[k] for k in range(number)}))
-        for path in (path for k in {0, number - 1} & {*range(number)} for path in store._files(k)):
+        for path in (path for k in {0, number - 1} & {*range(number)} for path in store.files(k) if path.exists()):
             shutil.copy(path, aside.path)
-        Problem(experiment, device).level(number, aside, tickets)
-        line = aside._lines()[number]
-        computed = aside._record(number, line)[1]
+        sweep = Run(Problem(store.experiment, device), aside, out, device)
+        sweep.finish(iter(sweep))
+        line = aside.lines()[number]
+        computed = aside.read(number, line)[1]
         if number in lines:
             line = lines[number]
-            written = store._record(number, line)[1]
+            written = store.read(number, line)[1]
         else:  # nothing else vouches for the files that are there
-            written = {path.name: str(digest(path)) for path in store._files(number) if _whole(path)}
-        if any(computed[name] != written[name] for name in written):
+            written = {path.name: str(digest(path)) for path in store.files(number) if _whole(path)}
+        if any(computed.get(name) != written[name] for name in written):
             raise ValueError(
                 f"level {number} came out otherwise here, as on another machine, device or number of threads. To compute it "
                 f"and those after it anew, remove line {number + 1} of levels.jsonl and those after it, and run again."
             )
-        for path in store._files(number):
-            if digest(path) != computed[path.name]:
+        for path in store.files(number):
+            if path.name in computed and digest(path) != computed[path.name]:
                 _files.write(path, (aside.path / path.name).read_bytes())
     return line
 

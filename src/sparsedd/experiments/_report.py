@@ -6,14 +6,14 @@ from pathlib import Path
 from sparsedd import _files
 from sparsedd.experiments._document import Family, document
 from sparsedd.experiments._experiment import Experiment, family_of
-from sparsedd.experiments._level import Level
 from sparsedd.experiments._reproduce import save
 from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Tables, write_levels
+from sparsedd.sweeps._record import Record
 
-Results = dict[Experiment, list[Level]]
+Results = dict[Experiment, list[Record]]
 
 
 def found_in(out: Path) -> Results:

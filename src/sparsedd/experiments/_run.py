@@ -2,57 +2,110 @@
 
 import os
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
 
-from sparsedd import _checks
+from sparsedd import _checks, models
+from sparsedd._mask import Mask
+from sparsedd._state import memories
+from sparsedd.experiments._execution import undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Level
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._store import Store
+from sparsedd.sweeps import Level, Record, Sweep
+from sparsedd.sweeps._ranks import Ranks
 
 
-def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Level]:
-    """Run an experiment, yielding each level when it has finished and is stored.
+def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Record]:
+    """Run an experiment, yielding the record of each level when it has finished and is stored.
 
     Levels that the folder ``out`` already holds are yielded from there. A run that was stopped at any moment goes on with the
     level it was in, and gives the same results, bit for bit, on one machine's CPU with one number of threads. Several may run
     one experiment in one folder: a level is computed once, and the others wait for it. An experiment that takes the masks of
     another one runs that one too, as far as it has not been run. A run whose training has diverged ends with that level, see
-    :attr:`.Level.diverged`.
+    :attr:`.Record.diverged`.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
-    ...     levels = list(run(Experiment().scaled("smoke"), out))
-    >>> [level.remaining for level in levels]
+    ...     records = list(run(Experiment().scaled("smoke"), out))
+    >>> [record.remaining for record in records]
     [5040, 4032, 3225]
     """
     store = Store(out, experiment)
     finished = store.levels()
     yield from finished
-    if len(finished) == experiment.levels or any(level.diverged for level in finished):
+    if len(finished) == experiment.levels or any(record.diverged for record in finished):
         return
-    problem = Problem(experiment, device)
-    tickets = source = None
-    if experiment.tickets_of is not None:
-        original = replace(experiment, retraining=experiment.tickets_of, tickets_of=None)
-        tickets, source = Store(out, original), run(original, out, device=device)
-    for number in range(len(finished), experiment.levels):
-        if source is not None and not any(level.level == number for level in source):
-            return  # the tickets have diverged
-        with store.locked():
-            finished = store.levels()  # somebody else may have had the lock
-            level = finished[number] if number < len(finished) else problem.level(number, store, tickets)
-        yield level
-        if level.diverged:
-            return
+    sweep, done = Run(Problem(experiment, device), store, out, device), len(finished)
+    levels = iter(sweep)
+    while (record := sweep.finish(levels)) is not None:
+        yield from store.levels()[done : record.level]  # of others, who had the folder
+        yield record
+        done = record.level + 1
+    yield from store.levels()[done:]
 
 
-def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Level]:
-    """The tickets of an experiment with new initial weights at every level (He et al. 2022, Figs 10, 33 and 34).
+class Run(Sweep):
+    """The sweep of an experiment: its nets, its scores, its folder."""
+
+    def __init__(self, problem: Problem, store: Store, out: str | os.PathLike[str], device: str | torch.device) -> None:
+        e = problem.experiment
+        self.problem = problem
+        super().__init__(
+            store.path,
+            deepcopy(problem.original),
+            e.pruner,
+            levels=e.levels,
+            names=problem.names,
+            retraining=e.retraining,
+            rewind_step=e.rewind_step,
+            reinit=self._draw if e.retraining.weights == "reinit" else None,
+            one_shot=e.one_shot,
+            seed=e.seed,
+        )
+        self._store: Store = store
+        self._config = {"key": e.key, **e.config()}
+        self._ranks = Ranks(alone=True)
+        if e.tickets_of is not None:
+            original = replace(e, retraining=e.tickets_of, tickets_of=None)
+            self._tickets, self._source = Store(out, original), run(original, out, device=device)
+
+    @undisturbed()
+    def finish(self, levels: Iterator[Level]) -> Record | None:
+        """Train the next of the levels, and return its record; None if there is none."""
+        level = next(levels, None)
+        return None if level is None else self.problem.retrain(level, self.model)
+
+    def _same(self) -> bool:
+        return (self.path / "config.json").exists()  # what is in it, the store has compared
+
+    def _reach(self, number: int) -> bool:
+        """Run the experiment whose masks are taken as far as a level; False where it has diverged before."""
+        assert self._tickets is not None
+        return number < len(self._tickets.levels()) or any(record.level == number for record in self._source)
+
+    def _draw(self, model: nn.Module, seed: int) -> None:
+        models.initialize_(model, seed, self.problem.experiment.initialization)
+
+    def _pruned(self, number: int, mask: Mask) -> Mask:
+        source = 0 if self.one_shot else number - 1
+        return self.problem.prune(self.model, source, lambda pruner: self._prune(pruner, number, mask))
+
+    def _beginning(self) -> dict[str, Tensor]:
+        return memories(self.problem.original)
+
+    def _save_beginning(self) -> None:
+        if not self.rewind_step:  # else it is drawn anew
+            super()._save_beginning()
+
+
+def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Record]:
+    """Run the tickets of an experiment with new initial weights at every level (He et al. 2022, Figs 10, 33 and 34).
 
     The same as :func:`run` of :meth:`.Experiment.reinitialized`.
 

@@ -14,8 +14,8 @@ import torch
 
 from sparsedd import _checks
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Level
 from sparsedd.experiments._run import run
+from sparsedd.sweeps._record import Record
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def run_all(
     executor: Executor | None = None,
     *,
     device: str | torch.device = "cpu",
-) -> dict[Experiment, list[Level]]:
+) -> dict[Experiment, list[Record]]:
     """Run many experiments into one folder, which many processes and machines may share.
 
     Each experiment is a task. What the folder holds is not computed again, and a level that another process is at is waited
@@ -70,8 +70,8 @@ def run_all(
         _checks.device("device", device)
     else:
         _checks.executor("executor", executor)
-    futures: dict[Experiment, Future[dict[Experiment, list[Level]]]] = {}
-    results: dict[Experiment, list[Level]] = {}
+    futures: dict[Experiment, Future[dict[Experiment, list[Record]]]] = {}
+    results: dict[Experiment, list[Record]] = {}
     failed: dict[Experiment, Exception] = {}
     try:
         if executor is not None:
@@ -109,7 +109,7 @@ def _failure(failed: Mapping[Experiment, Exception], count: int, out: object) ->
 
 def work(
     experiments: Sequence[Experiment], out: str | os.PathLike[str], *, device: str | torch.device = "cpu"
-) -> dict[Experiment, list[Level]]:
+) -> dict[Experiment, list[Record]]:
     """The task of a worker process: run experiments side by side, a level of each in turn.
 
     It works on one thread, so that the bits of a result don't depend on how many processes there are. A process that
@@ -152,8 +152,8 @@ class _Pinned:
 
 def _side_by_side(
     experiments: Sequence[Experiment], out: str | os.PathLike[str], device: str | torch.device
-) -> dict[Experiment, list[Level]]:
-    results: dict[Experiment, list[Level]] = {experiment: [] for experiment in experiments}
+) -> dict[Experiment, list[Record]]:
+    results: dict[Experiment, list[Record]] = {experiment: [] for experiment in experiments}
     going = {experiment: run(experiment, out, device=device) for experiment in experiments}
     while going:
         for experiment in list(going):

@@ -3,26 +3,24 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from copy import deepcopy
 from dataclasses import fields, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD
 
 from sparsedd import _checks
-from sparsedd._mask import Mask
 from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores, undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._retraining import Schedule
+from sparsedd.experiments._run import Run
 from sparsedd.experiments._run_all import pinned
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import sgd
 from sparsedd.fleet import Fleet
+from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 # What the experiments of a fleet may differ in. They share all else: data set, net, batch size, optimizer, levels.
 OWN = {
@@ -30,12 +28,10 @@ OWN = {
     *("initialization", "sparse_below", "scale", "seed"),
 }
 
-Stores = Mapping[Experiment, Store]
-
 
 def run_fleet(
     experiments: Iterable[Experiment], out: str | os.PathLike[str], *, device: str | torch.device = "cpu"
-) -> Iterator[dict[Experiment, Level]]:
+) -> Iterator[dict[Experiment, Record]]:
     """Run experiments of one shape together, yielding a level of each when all of them have finished it.
 
     One that has diverged has no further levels.
@@ -73,28 +69,22 @@ def run_fleet(
     stores = {e: Store(out, e) for e in members}
     finished = {e: store.levels() for e, store in stores.items()}
     originals = {e: replace(e, retraining=e.tickets_of, tickets_of=None) for e in members if e.tickets_of is not None}
-    tickets = {e: Store(out, original) for e, original in originals.items()}
     source = enumerate(run_fleet(originals.values(), out, device=device) if originals else ())
-    problems: dict[Experiment, Problem] = {}
+    sweeps: dict[Experiment, Run] = {}
     for number in range(members[0].levels):
         missing = [e for e in members if len(finished[e]) <= number and not _ended(finished[e])]
-        if any(e in tickets for e in missing):
+        if any(e in originals for e in missing):
             next((level for level, _ in source if level == number), None)
-            missing = [e for e in missing if e not in tickets or len(tickets[e].levels()) > number]
-        problems |= {e: Problem(e, device) for e in missing if e not in problems}
-        with ExitStack() as locks:
-            for e in sorted(missing, key=lambda e: e.folder):  # in one order everywhere: nobody waits in a circle
-                locks.enter_context(stores[e].locked())
-                finished[e] = stores[e].levels()  # somebody else may have had the lock
-            _finish(number, [problems[e] for e in missing if len(finished[e]) <= number], stores, tickets)
-            finished |= {e: stores[e].levels() for e in missing}
+        sweeps |= {e: Run(Problem(e, device), stores[e], out, device) for e in missing if e not in sweeps}
+        _finish(number, [sweeps[e] for e in sorted(missing, key=lambda e: e.folder)])
+        finished |= {e: stores[e].levels() for e in missing}
         if not (reached := {e: finished[e][number] for e in members if number < len(finished[e])}):
             return
         yield reached
 
 
-def _ended(levels: Sequence[Level]) -> bool:
-    return any(level.diverged for level in levels)
+def _ended(records: Sequence[Record]) -> bool:
+    return any(record.diverged for record in records)
 
 
 def fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
@@ -112,50 +102,48 @@ def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], d
 
 
 @undisturbed()
-def _finish(number: int, problems: Sequence[Problem], stores: Stores, tickets: Stores) -> None:
-    """Prune, rewind, retrain and store a level of each problem, as :meth:`.Problem.level` does of one."""
-    groups: dict[tuple[int, tuple[float, ...]], list[tuple[Problem, nn.Module, Mask, Schedule]]] = {}
-    for problem in problems:
-        e, model = problem.experiment, deepcopy(problem.original)
-        mask = problem.mask(model, number, stores[e], tickets.get(e))
-        start, rate = problem.begin(model, number, stores[e])
-        key = (start, tuple(map(rate, range(start, problem.steps))))
-        groups.setdefault(key, []).append((problem, model, mask, rate))
-    for (start, _), group in groups.items():
-        members, models, masks, rates = zip(*group, strict=True)
-        _together(number, members, models, masks, start, rates[0], stores)
+def _finish(number: int, sweeps: Sequence[Run]) -> None:
+    """Retrain and record a level of each sweep that has not finished it, those as one that start and learn alike.
+
+    The sweeps come in one order everywhere, so that nobody waits for folders in a circle.
+    """
+    groups: dict[tuple[int, tuple[float, ...]], list[tuple[Run, Level]]] = {}
+    with ExitStack() as held:
+        for sweep in sweeps:
+            level = held.enter_context(sweep._turn())
+            if level is not None and level.number == number:  # else somebody else has had the folder
+                rate = sweep.problem.rate_of(level)
+                key = (level.step, tuple(map(rate, range(level.step, sweep.problem.steps))))
+                groups.setdefault(key, []).append((sweep, level))
+        for group in groups.values():
+            _together(*zip(*group, strict=True))
 
 
-def _together(
-    number: int,
-    problems: Sequence[Problem],
-    models: Sequence[nn.Module],
-    masks: Sequence[Mask],
-    start: int,
-    rate: Schedule,
-    stores: Stores,
-) -> None:
-    """Train the models of a level as a fleet, in place, and store what came of it."""
+def _together(sweeps: Sequence[Run], levels: Sequence[Level]) -> None:
+    """Train the nets of a level as a fleet, in place, and record what came of it."""
     began = time.perf_counter()
-    fleet = Fleet(models)
+    problems, models = [sweep.problem for sweep in sweeps], [sweep.model for sweep in sweeps]
+    fleet, number = Fleet(models), levels[0].number
     optimizer = sgd(fleet, problems[0].experiment)
 
     def reached(step: int) -> None:
-        for i, e in enumerate(problem.experiment for problem in problems):
-            if number == 0 and step == e.rewind_step:
-                stores[e].save_start({name: tensor[i] for name, tensor in fleet.state_dict().items()})
+        for i, level in enumerate(levels):
+            if number == 0 and step == sweeps[i].rewind_step > 0:
+                fleet.copy_to_(models)
+                level.reached(step)
 
     precision, device = problems[0].experiment.precision, problems[0].flipped.device
+    masks, rate = [level.mask for level in levels], problems[0].rate_of(levels[0])
     with tensor_cores(precision, device), fleet.enforce(masks, optimizer) if number else nullcontext():
-        curves = _train(fleet, optimizer, problems, start, rate, reached)
-    finished = list(zip(problems, fleet.copy_to_(models), masks, strict=True))
-    records = [p.measured(number, model, mask, curve) for (p, model, mask), curve in zip(finished, curves, strict=True)]
-    seconds = (time.perf_counter() - began) / len(finished)
-    for i, (problem, model, mask) in enumerate(finished):
+        curves = _train(fleet, optimizer, problems, levels[0].step, rate, reached)
+    fleet.copy_to_(models)
+    measures = [problem.measure(model, curve) for problem, model, curve in zip(problems, models, curves, strict=True)]
+    seconds = (time.perf_counter() - began) / len(levels)
+    for i, level in enumerate(levels):
         momentum = None
-        if problem.experiment.momentum:  # zero for pruned weights since the enforcement has ended
+        if problems[i].experiment.momentum:  # zero for pruned weights since the enforcement has ended
             momentum = {name: optimizer.state[p]["momentum_buffer"][i] for name, p in fleet.named_parameters()}
-        stores[problem.experiment].add(replace(records[i], seconds=seconds), model.state_dict(), mask, momentum)
+        level._finish(measures[i], curves[i], momentum, seconds)
 
 
 def _train(

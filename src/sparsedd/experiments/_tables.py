@@ -10,10 +10,10 @@ from typing import Any, Literal, Self, TypeAlias
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves, Level
 from sparsedd.experiments._lines import Line
 from sparsedd.experiments._parquet import packed, unpacked
-from sparsedd.experiments._records import number
+from sparsedd.sweeps._json import check_number
+from sparsedd.sweeps._record import Curves, Record
 
 COLUMNS = (
     "experiment",
@@ -68,11 +68,11 @@ class Tables:
     def __repr__(self) -> str:
         return f"Tables({', '.join(f'{len(getattr(self, name)):,} rows of {name}' for name in TABLES)})"
 
-    def add_levels(self, experiment: Experiment, levels: Iterable[Level]) -> None:
+    def add_levels(self, experiment: Experiment, levels: Iterable[Record]) -> None:
         """A row for each level."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
         for level in levels:
-            row = _key(experiment) | vars(level) | {"diverged": int(level.diverged)}
+            row = _key(experiment) | level.to_json() | {"diverged": int(level.diverged)}
             self.levels.append({name: row[name] for name in COLUMNS})
 
     def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
@@ -167,7 +167,7 @@ class Tables:
 TABLES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
 
 
-def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iterable[Level]]) -> None:
+def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iterable[Record]]) -> None:
     """Write ``levels.csv``: a row for each experiment (one seed) and level. A measure that is undefined stays empty."""
     tables = Tables()
     for experiment, levels in _checks.kind("results", results, Mapping, "a mapping of experiments to levels").items():
@@ -225,5 +225,5 @@ def _value(column: str, text: str) -> Any:
     if not text and column not in WHOLE:
         return None
     value = int(text) if column in WHOLE else float(text)
-    number(column, value)
+    check_number(column, value)
     return value

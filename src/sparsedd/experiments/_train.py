@@ -12,9 +12,9 @@ from sparsedd._mask import Mask
 from sparsedd._parameters import parameters
 from sparsedd.experiments._execution import Execution, tensor_cores
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._level import Curves
-from sparsedd.experiments._retraining import Schedule
 from sparsedd.metrics import evaluate
+from sparsedd.sweeps._record import Curves
+from sparsedd.sweeps._retraining import Schedule
 
 
 def sgd(model: nn.Module, experiment: Experiment, momentum: Mapping[str, Tensor] | None = None) -> SGD:

@@ -14,8 +14,9 @@ from sparsedd import _checks, _files
 from sparsedd._mask import Mask
 from sparsedd._rewinder import Rewinder
 from sparsedd.experiments import _lines, _redense
-from sparsedd.experiments._store import Store, fitting, sha256
+from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
+from sparsedd.sweeps._store import fitting, sha256
 
 OF_LEVEL = re.compile(r"(\d{2,9})\.(weights|mask|momentum)\.safetensors")
 DERIVED = re.compile(r"(\d{2,9})\.redense-([\d.e+-]{1,30}?)(?:\.(interpolation|directions))?\.safetensors")
@@ -119,10 +120,10 @@ def _folder(folder: Path) -> list[Finding]:
 def whole_lines(store: Store) -> dict[int, str]:
     """The lines of ``levels.jsonl`` that are what was written, by level, wherever in the file they are."""
     lines = {}
-    for line in store._lines():
+    for line in store.lines():
         with suppress(ValueError, LookupError, TypeError, RecursionError):
             number = json.loads(line)["level"]["level"]
-            store._record(number, line)
+            store.read(number, line)
             lines[number] = line
     return lines
 
@@ -134,9 +135,9 @@ def faults(store: Store) -> list[Finding]:
 
 def _lines_faults(store: Store) -> Iterator[Finding]:
     path, lines, experiment = store.path / "levels.jsonl", whole_lines(store), store.experiment
-    # A run that was stopped leaves files of the level that it was in, and none of a later one.
-    begun = [int(match[1]) for p in store.path.iterdir() if (match := OF_LEVEL.fullmatch(p.name))]
-    count = min(max([len(store._lines()), *(k + 1 for k in lines), *begun]), experiment.levels)
+    # A run that was stopped leaves weights of the level that it was in at most, but masks of later ones.
+    begun = [int(match[1]) for p in store.path.iterdir() if (match := OF_LEVEL.fullmatch(p.name)) and match[2] == "weights"]
+    count = min(max([len(store.lines()), *(k + 1 for k in lines), *begun]), experiment.levels)
     for number in sorted({*range(count)} - {*lines}):
         yield _fault(store, path, f"is damaged: it has no whole line for level {number}", number)
     if count == len(lines) and path.exists() and path.read_bytes() != text(lines):
@@ -157,8 +158,8 @@ def _level_faults(store: Store) -> Iterator[Finding]:
         fitting(path, state, like.setdefault(kind, state))
 
     for number, line in sorted(whole_lines(store).items()):
-        digests = store._record(number, line)[1]
-        for path in store._files(number):
+        digests = store.read(number, line)[1]
+        for path in store.files(number):
             if digest(path) != digests.get(path.name, ""):
                 yield _fault(store, path, "is damaged or altered" if path.exists() else "is missing", number)
             elif not (found := _read(path, fits)).ok:
@@ -180,7 +181,7 @@ def _derived_faults(store: Store) -> Iterator[Finding]:
         except (ValueError, TypeError, OSError) as error:
             yield _fault(store, path, f"is damaged or altered ({error})")
             continue
-        if number in lines and of != [sha256(store._record(number, lines[number])[1])]:
+        if number in lines and of != [sha256(store.read(number, lines[number])[1])]:
             yield _fault(store, path, f"was made of another level {number} than the one that is there")
 
 

@@ -115,7 +115,11 @@ class Level:
         return self._finish(dict(flatten(measures)))
 
     def _finish(
-        self, measures: Mapping[str, float | None], curves: Curves | None = None, momentum: Mapping[str, Tensor] | None = None
+        self,
+        measures: Mapping[str, float | None],
+        curves: Curves | None = None,
+        momentum: Mapping[str, Tensor] | None = None,
+        seconds: float | None = None,
     ) -> Record:
         sweep, store = self._sweep, self._sweep._store
         if self.finished is not None:
@@ -130,9 +134,8 @@ class Level:
 
         def write() -> dict[str, Any]:
             distance = finite(learning_distance(sweep._beginning(), sweep.model))
-            record = Record(
-                self.number, self.mask.sparsity, self.mask.remaining, distance, self._clock.seconds, measures, curves
-            )
+            took = self._clock.seconds if seconds is None else seconds
+            record = Record(self.number, self.mask.sparsity, self.mask.remaining, distance, took, measures, curves)
             if not record.diverged:
                 sweep._prepare_masks(self.number, self.mask)
             store.add(record, sweep._state(), self.mask, momentum)

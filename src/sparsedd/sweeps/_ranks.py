@@ -16,8 +16,8 @@ class Ranks:
     Words go through the store where the ranks of a process group meet, and not through a collective: nothing on a device waits.
     """
 
-    def __init__(self) -> None:
-        together = dist.is_available() and dist.is_initialized()
+    def __init__(self, *, alone: bool = False) -> None:
+        together = not alone and dist.is_available() and dist.is_initialized()
         self.rank, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
         self._said = 0
         if together:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sparsedd import _checks
 from sparsedd.metrics import Evaluation
+from sparsedd.sweeps._json import build, check_number
 
-SHARES = ("accuracy", "sparsity")  # the ends of the names of what is from 0 to 1
-OWN = ("level", "sparsity", "remaining", "learning_distance", "seconds", "epochs")  # what no measure can be called
+UNDEFINED = {"learning_distance"}  # may be None
+OWN = ("level", "sparsity", "remaining", "learning_distance", "seconds", "epochs")
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,6 @@ class Curves:
     def of(cls, points: Iterable[tuple[int, float, float, float, float]]) -> Self:
         """Collect (epoch, train accuracy, test accuracy, train loss, test loss) of one epoch after the other."""
         return cls(*zip(*((*accuracies, finite(a), finite(b)) for *accuracies, a, b in points), strict=True))
-
-    @classmethod
-    def from_json(cls, plain: object) -> Self:
-        """Return the curves of a ``dataclasses.asdict``; ValueError where a field is missing or is not what it must be."""
-        names = cls.__dataclass_fields__
-        if not isinstance(plain, dict) or plain.keys() != names.keys():
-            raise ValueError(f"epochs must have the fields {', '.join(names)}, got {plain!r:.40}")
-        for name, values in plain.items():
-            if not isinstance(values, list | tuple):
-                raise ValueError(f"{name} must be a list, got {values!r:.40}")
-            for value in values:
-                check_number(name, value, whole=name == "epoch", undefined=name.endswith("loss"))
-        return cls(**{name: tuple(values) for name, values in plain.items()})
 
     def __post_init__(self) -> None:
         if not self.epoch or len({len(curve) for curve in vars(self).values()}) != 1:
@@ -118,6 +106,13 @@ class Record:
         return f"Record({', '.join([f'level {self.level}', f'sparsity {self.sparsity:.2%}', *shares, *diverged])})"
 
     @property
+    def curves(self) -> Curves:
+        """The curves over the epochs; RuntimeError where the sweep keeps none."""
+        if self.epochs is None:
+            raise RuntimeError(f"the sweep has kept no curves of level {self.level}.")
+        return self.epochs
+
+    @property
     def diverged(self) -> bool:
         """Did training end with a training loss or weights that are not finite? The sweep ends here."""
         return self.learning_distance is None or self.measures.get("train_loss", 0.0) is None
@@ -135,26 +130,17 @@ class Record:
         own = {name: plain[name] for name in OWN[:-1]}
         measures = {name: value for name, value in plain.items() if name not in OWN}
         for name, value in {**own, **measures}.items():
-            whole, undefined = name in ("level", "remaining"), name in measures or name == "learning_distance"
-            check_number(name, value, whole=whole, undefined=undefined)
-        return cls(**own, measures=measures, epochs=Curves.from_json(plain["epochs"]) if "epochs" in plain else None)
+            build(
+                int if name in ("level", "remaining") else float | None if name in UNDEFINED | {*measures} else float,
+                value,
+                name,
+            )
+        return cls(**own, measures=measures, epochs=build(Curves, plain["epochs"]) if "epochs" in plain else None)
 
 
 def finite(value: float) -> float | None:
     """Return the value, or None for what no file of numbers can hold."""
     return value if isfinite(value) else None
-
-
-def check_number(name: str, value: object, *, whole: bool = False, undefined: bool = False) -> None:
-    """Raise ValueError unless the value is one that a measure of this name can be, in JSON."""
-    if value is None and undefined:
-        return
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ValueError(f"{name} must be {'an integer' if whole else 'a number'}, got {value!r:.40}")
-    if not isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    if name.endswith(SHARES) and not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value}")
 
 
 def flatten(measures: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
@@ -168,7 +154,7 @@ def flatten(measures: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
 
 
 def _number(name: str, value: Any) -> float | None:
-    if name in OWN:
+    if name in OWN or hasattr(Record, name):
         raise ValueError(f"a measure can't be called {name!r}: the record has that already.")
     if value is None:
         return None

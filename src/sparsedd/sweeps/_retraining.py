@@ -96,5 +96,7 @@ SCRATCH = Retraining("reinit", "restart")
 
 #: The paper's four methods, by name.
 METHODS: dict[str, Retraining] = _checks.Named(
-    "method", {"ltr": LTR, "lr-rewinding": LR_REWINDING, "finetuning": FINETUNING, "scratch": SCRATCH}
+    "method",
+    {"ltr": LTR, "lr-rewinding": LR_REWINDING, "finetuning": FINETUNING, "scratch": SCRATCH},
+    "Pass one of your own: Retraining(weights, schedule)",
 )

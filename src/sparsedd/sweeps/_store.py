@@ -35,6 +35,8 @@ class Store:
         How many there may be; None is any number.
     momentum
         Whether an optimizer's momentum is kept with each level.
+    beginning
+        Whether there is a state of the beginning beside that at the rewind step.
 
     Raises
     ------
@@ -42,8 +44,8 @@ class Store:
         When a file there is torn or altered; the message names it.
     """
 
-    def __init__(self, path: Path, levels: int | None = None, *, momentum: bool = False) -> None:
-        self.path, self.count, self.has_momentum = path, levels, momentum
+    def __init__(self, path: Path, levels: int | None = None, *, momentum: bool = False, beginning: bool = False) -> None:
+        self.path, self.count, self.has_momentum, self.has_beginning = path, levels, momentum, beginning
 
     def __repr__(self) -> str:
         return f"Store({self.path})"
@@ -62,13 +64,17 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX)
             _held[place] = get_ident()
             try:
+                self.configure()
                 yield
             finally:
                 del _held[place]
 
+    def configure(self) -> None:
+        """Have the folder say whose it is; a sweep does that by itself."""
+
     # ---------------------------------------------------------------- the lines of levels.jsonl
 
-    def records(self) -> list[Record]:
+    def levels(self) -> list[Record]:
         """Return the finished levels, from 0 on."""
         lines = self.lines()
         return [self.read(k, line)[0] for k, line in enumerate(lines)]
@@ -114,6 +120,7 @@ class Store:
         if record.level != len(before):
             has = f"{self.path / 'levels.jsonl'} has {len(before)} levels"
             raise RuntimeError(f"{has}, so the next is not level {record.level}: run the sweep.")
+        self.configure()
         files = {self.weights_path(record.level): _files.seal("weights", clean(weights), None)}
         files[self.mask_path(record.level)] = mask._bytes()
         if momentum is not None:
@@ -123,7 +130,7 @@ class Store:
         digests = {path.name: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         for path in self.states(record.level):
             if path.exists():
-                digests[path.name] = str(digest(path))
+                digests[path.name] = _files.digest(path)
         lines = [*before, sealed({"level": record.to_json(), "files": digests})]
         _files.write(self.path / "levels.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
@@ -136,7 +143,7 @@ class Store:
 
     def states(self, number: int) -> list[Path]:
         """Return where the states are that training began with, which belong to level 0."""
-        return [self.start_path, self.beginning_path] if number == 0 else []
+        return [self.start_path, *[self.beginning_path] * self.has_beginning] if number == 0 else []
 
     def weights_path(self, level: int) -> Path:
         """Return where the weights at the end of a level are."""
@@ -186,10 +193,15 @@ class Store:
         """Return the state that was kept in the beginning, or at the rewind step."""
         return _files.unseal(self._verified(0, path) if self.lines() else path, "weights")[0]
 
+    def check(self, level: int) -> None:
+        """Raise unless the mask and the weights of a finished level, which the next one follows from, are what was written."""
+        for path in (self.mask_path(level), self.weights_path(level)):
+            self._verified(level, path)
+
     def _verified(self, level: int, path: Path) -> Path:
         """Return the path of a file that is what the line of its level says it is."""
         expected = self.written(level)[1].get(path.name)
-        if not path.exists() or digest(path) != expected:
+        if not path.exists() or _files.digest(path) != expected:
             raise ValueError(
                 f"{path} is missing, damaged or altered: remove line {level + 1} of levels.jsonl and those after it, "
                 f"or call: sparsedd verify --repair {self.path}"
@@ -239,11 +251,6 @@ def clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def sha256(content: object) -> str:
     """Return the SHA-256 of JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def digest(path: Path) -> str | None:
-    """Return the SHA-256 of a file, if it is there."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _is_text(value: object) -> bool:

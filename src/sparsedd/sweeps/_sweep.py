@@ -127,7 +127,7 @@ class Sweep:
         present(dict(unwrapped(model).named_parameters()))
         self._reinit = reinit
         self._tickets = _tickets_of(tickets)
-        self._store = Store(self.path)
+        self._store = Store(self.path, beginning=self.rewind_step > 0)
         self._ranks = Ranks()
         of = None if self._tickets is None else read_config(self._tickets.path / "config.json")["key"]
         self._config = described(
@@ -151,7 +151,7 @@ class Sweep:
     @property
     def records(self) -> tuple[Record, ...]:
         """The finished levels, from 0 on."""
-        return tuple(self._store.records())
+        return tuple(self._store.levels())
 
     def curves(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return sparsity, training and test accuracy of the finished levels, (levels,) each: what :mod:`.phases` takes.
@@ -253,7 +253,9 @@ class Sweep:
                     stale.unlink()
             _files.write(path, text_of(self._config).encode())
         if not number and not self._first.exists():
-            store.save_state(self._first, self._state())
+            self._save_beginning()
+        if number:
+            store.check(number - 1)
         if not store.mask_path(number).exists():
             self._make_mask(number)
 
@@ -293,14 +295,15 @@ class Sweep:
 
     def _pruned(self, number: int, mask: Mask) -> Mask:
         """Prune the model, which is that of the level before, or of level 0 in one shot."""
-        if self.one_shot:
-            return self.pruner.prune_to(self.model, self.pruner.sparsity(number), mask)
-        return self.pruner.prune(self.model, mask)
+        return self._prune(self.pruner, number, mask)
+
+    def _prune(self, pruner: Pruner, number: int, mask: Mask) -> Mask:
+        return pruner.prune_to(self.model, pruner.sparsity(number), mask) if self.one_shot else pruner.prune(self.model, mask)
 
     def _reach(self, number: int) -> bool:
         """Check that the sweep whose masks are taken has a level; False where it has ended before."""
         assert self._tickets is not None
-        records = self._tickets.records()
+        records = self._tickets.levels()
         if number >= len(records) and not (records and records[-1].diverged):
             raise RuntimeError(f"{self._tickets.path}, whose masks are taken, has no level {number} yet: run that sweep first.")
         return number < len(records)
@@ -338,6 +341,9 @@ class Sweep:
     def _first(self) -> Path:
         """Where the weights of the beginning are: at step 0, which may be the rewind step."""
         return self._store.beginning_path if self.rewind_step else self._store.start_path
+
+    def _save_beginning(self) -> None:
+        self._store.save_state(self._first, self._state())
 
     def _beginning(self) -> dict[str, Tensor]:
         """Return the weights of the beginning."""
