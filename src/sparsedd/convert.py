@@ -12,7 +12,6 @@ multiplies them before each forward pass. Here that becomes a :class:`.Mask` and
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
-from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -121,10 +120,9 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
                 if hasattr(module, own):
                     raise ValueError(f"the model has {joined(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
             if isinstance(module, NonDynamicallyQuantizableLinear):
-                warn(
+                _checks.warn(
                     f"{joined(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
                     "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
-                    stacklevel=2,
                 )
             places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
     before = [
