@@ -111,6 +111,7 @@ def test_fraction_zero_keeps_the_mask():
 # ---------------------------------------------------------------- which weights
 
 
+@pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero")
 @given(
     st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=12), min_size=1, max_size=4),
     st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
@@ -140,6 +141,7 @@ def test_equal_weights_go_in_the_order_of_the_model(dtype):
         assert by_layer["1.weight"].tolist() == [[False, False, False, True, True]]
 
 
+@pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero")
 def test_zeros_of_both_signs_are_ties():
     model = vector([-0.0, 0.0, -0.0, 1.0, 2.0])
     assert Pruner(fraction=0.4).prune(model, Mask.dense(model))["weight"].tolist() == [[False, False, True, True, True]]

@@ -60,7 +60,7 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
             for path, value in state.items():
                 born = fresh.get(path)
                 if value.numel() == p.numel() and born is not ... and not _put(value, pruned[id(p)], born):
-                    left.add(f"{'.'.join(map(str, path))!r} of {type(optimizer).__name__}")
+                    left.add(f"{path[0]!r} of {type(optimizer).__name__}")
     return left
 
 
@@ -130,18 +130,23 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
 
     What is missing or None could not be found out: it is not the same for all weights, or there is no such twin.
     """
-    w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
-    w.grad = torch.zeros_like(w)
     found: dict[Path, Tensor] = {}
-    with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
-        twin = _twin(optimizer, group, w)
-        twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
-        found = births.first
-        if not wanted <= found.keys():
-            with suppress(Exception):
-                step = type(twin).step
-                getattr(step, "__wrapped__", step)(twin)  # without hooks
-            found |= {path: t for path, t in _tensors(_state(twin, w)) if path not in found and not t.any()}  # born as zero
+    w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
+    for gradient in (0.0, 1.0):  # some do nothing without one; what is born of it is not the same for all weights
+        with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
+            w.zero_()
+            w.grad = torch.zeros_like(w)
+            w.grad.view(-1)[0] = gradient
+            twin = _twin(optimizer, group, w)
+            twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
+            if not wanted <= births.first.keys():
+                with suppress(Exception):
+                    step = type(twin).step
+                    getattr(step, "__wrapped__", step)(twin)  # without hooks
+            late = {path: t for path, t in _tensors(_state(twin, w)) if not gradient and not t.any()}  # was born as zero
+            found = late | births.first | found
+        if wanted <= found.keys():
+            break
     return {
         path: ... if t.numel() != w.numel() else t.flatten()[0].item() if bool((t == t.flatten()[0]).all()) else None
         for path, t in found.items()
