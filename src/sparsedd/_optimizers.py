@@ -1,6 +1,6 @@
 """What enforcement has to know of optimizers: which of them mix weights, and what they remember of each."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from inspect import signature
@@ -28,8 +28,9 @@ def unwrapped(optimizer: Optimizer) -> list[Optimizer]:
     every = [optimizer]
     for one in every:  # which grows
         every += [o for o in vars(one).values() if isinstance(o, Optimizer) and not any(o is other for other in every)]
-    hooked = {id(vars(o)["_optimizer_step_post_hooks"]): o for o in every if "_optimizer_step_post_hooks" in vars(o)}
-    return list(hooked.values())  # Lightning's shares the hooks of the one inside, which is the one that calls them
+    hooks = [(o, vars(o).get("_optimizer_step_post_hooks")) for o in every]
+    own = {id(held): o for o, held in hooks if isinstance(held, OrderedDict)}
+    return list(own.values())  # a wrapper may share the hooks of the one inside, which is the one that calls them
 
 
 def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
