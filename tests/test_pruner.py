@@ -470,3 +470,13 @@ def test_visibly_sparse_is_from_five_percent_on_and_more_than_one_weight(zeros, 
     model.weight.data[0, :zeros] = 0.0
     with pytest.raises(RuntimeError, match=f"but {zeros} of {size} weights are zero") if sparse else nullcontext():
         Pruner().prune(model)
+
+
+@pytest.mark.parametrize("prune", [lambda *a: Pruner().prune(*a), lambda *a: Pruner().prune_to(a[0], 0.95, a[1])])
+def test_pruning_on_with_a_mask_that_keeps_many_zeros_is_a_warning(prune):
+    model = nn.Linear(100, 10)
+    mask = Pruner().prune_to(model, 0.9)
+    mask.apply_(model)
+    assert prune(model, mask) <= mask
+    with pytest.warns(UserWarning, match="900 of the 1,000 weights that the mask keeps are zero"):
+        prune(model, Mask.dense(model))

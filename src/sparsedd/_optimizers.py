@@ -133,17 +133,20 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
     """
     found: dict[Path, Tensor] = {}
     w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
-    for gradient in (0.0, 1.0):  # some do nothing without one; what is born of it is not the same for all weights
+    settings: dict[str, Any]
+    # Some do nothing without a gradient, and what is born of it is not the same for all weights; some ask their groups.
+    for gradient, settings in ((0.0, {}), (1.0, {}), (0.0, group)):
         with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
             w.zero_()
             w.grad = torch.zeros_like(w)
             w.grad.view(-1)[0] = gradient
-            twin = _twin(optimizer, group, w)
+            twin = _twin(optimizer, group, {**settings, "params": [w]})
             twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
             if not wanted <= births.first.keys():
                 with suppress(Exception):
-                    step = type(twin).step
-                    getattr(step, "__wrapped__", step)(twin)  # without hooks
+                    getattr(twin, "train", bool)()
+                    step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
+                    step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
             late = {path: t for path, t in _tensors(_state(twin, w)) if not gradient and not t.any()}  # was born as zero
             found = late | births.first | found
         if wanted <= found.keys():
@@ -154,14 +157,14 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
     }
 
 
-def _twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
-    """An optimizer of the same class and settings that has this parameter alone."""
+def _twin(optimizer: Optimizer, group: dict[str, Any], small: dict[str, Any]) -> Optimizer:
+    """An optimizer of the same class and settings that has another group of parameters."""
     have = {**vars(optimizer), **optimizer.defaults, **group}
     takes = [t for t in signature(type(optimizer)).parameters.values() if t.kind in (t.POSITIONAL_OR_KEYWORD, t.KEYWORD_ONLY)]
     given = {t.name: have[t.name] for t in takes if t.name in have}
-    given = {n: _twin(v, v.param_groups[0], p) if isinstance(v, Optimizer) else v for n, v in given.items()}
+    given = {n: _twin(v, v.param_groups[0], small) if isinstance(v, Optimizer) else v for n, v in given.items()}
     if not isinstance(given.get(takes[0].name), Optimizer):
-        given[takes[0].name] = [p]
+        given[takes[0].name] = [dict(small)]
     return type(optimizer)(**given)
 
 
