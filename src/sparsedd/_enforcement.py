@@ -46,7 +46,7 @@ class Enforcement:
                 raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}{hint}.")
             if not unwrapped(optimizer):
                 raise TypeError(f"this {type(optimizer).__name__} calls no step hooks: pass the optimizer that it wraps.")
-        mask._on(model)
+        mask._agree_on(model)
         if strangers := _strangers(model, optimizers):
             raise ValueError(
                 f"this {strangers[0]} holds no parameter of the model, so it can't train it: a copy of an optimizer holds "

@@ -221,6 +221,16 @@ class Mask(Mapping[str, Tensor]):
                 raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
         return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
 
+    def _agree_on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """As :meth:`_on`, with a warning where many of the kept weights are zero."""
+        weights = self._on(model)
+        if found := zeros(weights):
+            _checks.warn(
+                f"{found[0]:,} of the {found[1]:,} weights that the mask keeps are zero, as if they were pruned: is it the "
+                "mask of this model? sparsedd.Mask.nonzero(model) finds that."
+            )
+        return weights
+
     @torch.no_grad()
     def apply_(self, model: Model) -> Model:
         """Set every pruned weight to exactly +0.0, and give the model back.
@@ -284,7 +294,6 @@ class Mask(Mapping[str, Tensor]):
         >>> model.weight[0, 1].item()
         0.0
         """
-        warn_of_zeros(self._on(model))
         return Enforcement(self, model, optimizers)
 
     # ---------------------------------------------------------------- moving and keeping it
@@ -359,15 +368,6 @@ def zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[int, int
         here = Scored("", values, keep).count(eq, 0) if kept else 0
         zero, size = zero + (here if here < kept else 0), size + kept
     return (zero, size) if zero > 1 and 20 * zero >= size else None
-
-
-def warn_of_zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> None:
-    """Warn where a mask keeps weights that were pruned."""
-    if found := zeros(weights):
-        _checks.warn(
-            f"{found[0]:,} of the {found[1]:,} weights that the mask keeps are zero, as if they were pruned: is it the mask of "
-            "this model? sparsedd.Mask.nonzero(model) finds that."
-        )
 
 
 def _not_empty(keep: Mapping[str, Tensor]) -> None:

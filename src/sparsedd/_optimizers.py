@@ -1,8 +1,9 @@
 """What enforcement has to know of optimizers: which of them mix weights, and what they remember of each."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, UserDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from inspect import signature
 from typing import Any
 
@@ -101,29 +102,18 @@ class _Enough(Exception):
     """All that was asked for is born."""
 
 
-class _Births(dict[Any, Any]):
+class _Births(UserDict[Any, Any]):
     """The state of a parameter, which keeps what each tensor was when it came."""
 
     def __init__(self, state: Mapping[Any, Any], wanted: set[Path]) -> None:
-        super().__init__(state)
-        self.first = {path: t.clone() for path, t in _tensors(state)}
-        self._wanted = wanted
+        self.data, self._wanted = dict(state), wanted
+        self.first = {path: t.clone() for path, t in _tensors(self.data)}
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__(key, value)
-        for path, t in _tensors(value, (key,)):
-            self.first.setdefault(path, t.clone())
+        self.data[key] = value
+        self.first = {path: t.clone() for path, t in _tensors(value, (key,))} | self.first
         if self._wanted <= self.first.keys():
             raise _Enough
-
-    def setdefault(self, key: Any, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *items: Any, **more: Any) -> None:
-        for key, value in dict(*items, **more).items():
-            self[key] = value
 
 
 def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Path]) -> dict[Path, Any]:
@@ -133,38 +123,32 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
     """
     found: dict[Path, Tensor] = {}
     w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
-    settings: dict[str, Any]
-    # Some do nothing without a gradient, and what is born of it is not the same for all weights; some ask their groups.
-    for gradient, settings in ((0.0, {}), (1.0, {}), (0.0, group)):
-        with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
-            w.zero_()
-            w.grad = torch.zeros_like(w)
-            w.grad.view(-1)[0] = gradient
-            twin = _twin(optimizer, group, {**settings, "params": [w]})
-            twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
-            if not wanted <= births.first.keys():
-                with suppress(Exception):
-                    getattr(twin, "train", bool)()
-                    step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
-                    step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
-            late = {path: t for path, t in _tensors(_state(twin, w)) if not gradient and not t.any()}  # was born as zero
-            found = late | births.first | found
-        if wanted <= found.keys():
-            break
+    w.grad = torch.zeros_like(w)
+    with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
+        twin = _twin(optimizer, group, w)
+        twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
+        if not wanted <= births.first.keys():
+            with suppress(Exception):
+                getattr(twin, "train", bool)()  # schedule-free ones ask for it
+                step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
+                step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
+        late = {path: t for path, t in _tensors(_state(twin, w)) if not t.any()}  # of no gradient: it was born as zero
+        found = late | births.first
     return {
         path: ... if t.numel() != w.numel() else t.flatten()[0].item() if bool((t == t.flatten()[0]).all()) else None
         for path, t in found.items()
     }
 
 
-def _twin(optimizer: Optimizer, group: dict[str, Any], small: dict[str, Any]) -> Optimizer:
-    """An optimizer of the same class and settings that has another group of parameters."""
+def _twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
+    """An optimizer of the same class and settings that has this parameter alone."""
+    group = {**deepcopy({key: value for key, value in group.items() if not key.startswith("param")}), "params": [p]}
     have = {**vars(optimizer), **optimizer.defaults, **group}
     takes = [t for t in signature(type(optimizer)).parameters.values() if t.kind in (t.POSITIONAL_OR_KEYWORD, t.KEYWORD_ONLY)]
     given = {t.name: have[t.name] for t in takes if t.name in have}
-    given = {n: _twin(v, v.param_groups[0], small) if isinstance(v, Optimizer) else v for n, v in given.items()}
+    given = {n: _twin(v, v.param_groups[0], p) if isinstance(v, Optimizer) else v for n, v in given.items()}
     if not isinstance(given.get(takes[0].name), Optimizer):
-        given[takes[0].name] = [dict(small)]
+        given[takes[0].name] = [group]
     return type(optimizer)(**given)
 
 

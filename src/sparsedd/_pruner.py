@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, scores
-from sparsedd._mask import Mask, warn_of_zeros, zeros
+from sparsedd._mask import Mask, zeros
 from sparsedd._parameters import listed, once, present, select
 from sparsedd._prunable import prunable
 from sparsedd._selection import FLOATS, Ranking, Scored, array, count
@@ -125,8 +125,7 @@ class Pruner:
         if mask is None:
             old = _unpruned(model)
         elif isinstance(mask, Mask):
-            old = dict(mask._on(model))
-            warn_of_zeros(old)
+            old = dict(mask._agree_on(model))
         else:
             raise TypeError(f"mask must be a Mask or None, got {type(mask).__name__}.")
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]

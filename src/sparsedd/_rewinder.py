@@ -154,8 +154,8 @@ def _check_order(name: str, part: Any, state: Any) -> None:
 
 
 _ORDER = (
-    "the state captured of {!r} was taken under another order of parameters, or of others: {}. "
-    "Give the optimizer its parameters in the order of then."
+    "the state captured of {!r} does not fit what was passed: it was taken under another order of parameters, or of others: "
+    "{}. Give the optimizer its parameters in the order of then."
 )
 
 
