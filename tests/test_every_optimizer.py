@@ -496,6 +496,15 @@ def test_an_optimizer_that_can_not_be_enforced_changes_nothing(other):
 # ---------------------------------------------------------------- steps that raise, and threads
 
 
+def test_a_weight_that_is_one_number_does_not_take_the_count_of_steps_for_its_state():
+    model = nn.ParameterDict({"a": nn.Parameter(torch.ones(())), "b": nn.Parameter(torch.ones(()))})
+    mask, optimizer = Mask({"a": torch.tensor(False), "b": torch.tensor(True)}), Adam(model.parameters(), 0.05)
+    with mask.enforce(model, optimizer):
+        (model["a"] + model["b"]).backward()
+        optimizer.step()
+    assert [float(optimizer.state[model["a"]][key]) for key in ("step", "exp_avg")] == [1.0, 0.0]
+
+
 def test_a_stranger_after_a_step_that_raised_is_noticed():
     model, mask, _, ours, _ = pair(SGD, {})
 

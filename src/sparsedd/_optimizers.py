@@ -54,8 +54,8 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
             if id(p) not in pruned or not (state := dict(_tensors(_state(optimizer, p)))):
                 continue
             if type(optimizer).__module__.startswith("torch.optim."):
-                fresh = {path: group.get(_FRESH.get((type(optimizer), path[0]), ""), 0) for path in state if path != ("step",)}
-                state = {path: value for path, value in state.items() if value.shape == p.shape}
+                state = {path: value for path, value in state.items() if value.shape == p.shape and path != ("step",)}
+                fresh = {path: group.get(_FRESH.get((type(optimizer), path[0]), ""), 0) for path in state}
             else:
                 key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
                 fresh = births[key] if key in births else births.setdefault(key, _born(optimizer, group, p, set(state)))
@@ -121,7 +121,7 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
 
     What is missing or None could not be found out: it is not the same for all weights, or there is no such twin.
     """
-    found: dict[Path, Tensor] = {}
+    born: dict[Path, Any] = {}
     w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
     w.grad = torch.zeros_like(w)
     with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
@@ -133,11 +133,10 @@ def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Pa
                 step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
                 step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
         late = {path: t for path, t in _tensors(_state(twin, w)) if not t.any()}  # of no gradient: it was born as zero
-        found = late | births.first
-    return {
-        path: ... if t.numel() != w.numel() else t.flatten()[0].item() if bool((t == t.flatten()[0]).all()) else None
-        for path, t in found.items()
-    }
+        for path, t in (late | births.first).items():
+            one = t.flatten()[0].item() if t.numel() == w.numel() else ...
+            born[path] = one if one is ... or bool((t == one).all()) else None
+    return born
 
 
 def _twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
