@@ -328,14 +328,14 @@ def cases() -> Iterator[Case]:
         tensors["fc1.weight"] = torch.zeros(7, 7)
 
     for name, change in (("a weight less", less), ("another dtype", other), ("another shape", larger)):
-        for file in ("01.weights.safetensors", "start.safetensors"):
-            yield of_file(name, file, lambda path, change=change: resealed(path, change))
-        yield of_file(
-            name,
-            "01.momentum.safetensors",
-            lambda path, change=change: resealed(path, change),
-            lambda path: redense(TOY, 1, path.parent.parent.parent, 0.5),
-        )
+        yield of_file(name, "start.safetensors", lambda path, change=change: resealed(path, change))
+        for file in ("01.weights.safetensors", "01.momentum.safetensors"):
+            yield of_file(
+                name,
+                file,
+                lambda path, change=change: resealed(path, change),
+                lambda path: redense(TOY, 1, path.parent.parent.parent, 0.5),
+            )
         yield of_derived(name, "01.redense-1.safetensors", change)
     yield of_file("a pickle", "01.weights.safetensors", lambda path: pickle.dumps(Payload()))
     yield of_file("of another net", "01.mask.safetensors", lambda path: Mask({"w": torch.ones(9, dtype=torch.bool)})._bytes())

@@ -2,18 +2,21 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
+from time import sleep
 
 import pytest
 import torch
-from helpers import batch, bits, net
+from helpers import batch, bits, net, no_global_draws
 from test_enforcement import Reference, gradients, half, same_where_kept
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.functional import cross_entropy, embedding
 from torch.optim import LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Muon, Optimizer, SparseAdam
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sparsedd import Mask, Pruner, Rewinder
@@ -288,3 +291,264 @@ def test_every_optimizer_goes_on_from_where_it_was(kind, dtype, tmp_path):
         for p, q in zip(optimizer.state_dict()["state"].values(), twin.state_dict()["state"].values(), strict=True):
             assert [getattr(v, "dtype", None) for v in p.values()] == [getattr(v, "dtype", None) for v in q.values()]
         assert go(other, twin) == end
+
+
+# ---------------------------------------------------------------- other people's optimizers
+
+
+class Stranger(Optimizer):
+    """Descends along gradient / state, where ``born(p)`` makes the state."""
+
+    def __init__(self, params, lr=0.05, born=torch.ones_like):
+        super().__init__(params, {"lr": lr})
+        self.born = born
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not (state := self.state[p]):
+                    state["v"] = self.born(p)
+                v = state["v"][0] if isinstance(state["v"], list) else state["v"]
+                if v.dtype != torch.bool:
+                    v.add_(p.grad.view_as(v) ** 2)
+                p.sub_(group["lr"] * p.grad / v.float().view_as(p).add(0.01).sqrt())
+
+
+class Packed(torch.Tensor):
+    """Knows no operator that masks."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.masked_fill_:
+            raise NotImplementedError
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+    def dequantize(self):
+        return self.as_subclass(torch.Tensor)
+
+
+BORN = {
+    "ones": torch.ones_like,
+    "zeros": torch.zeros_like,
+    "flags": lambda p: torch.ones_like(p, dtype=torch.bool),
+    "flat": lambda p: torch.ones_like(p).flatten(),
+    "in a list": lambda p: [torch.ones_like(p)],
+    "a class of tensors": lambda p: torch.zeros_like(p).as_subclass(Packed),
+}
+
+
+@pytest.mark.parametrize("born", BORN.values(), ids=BORN)
+@pytest.mark.parametrize("dense", [0, 2])
+def test_a_stranger_leaves_with_the_state_that_a_fresh_one_of_its_kind_holds(born, dense):
+    model, mask, _, ours, _ = pair(Stranger, {"born": born})
+    run(model, ours, range(dense))
+    with no_global_draws(), mask.enforce(model, ours):
+        run(model, ours, range(3))
+    for name, keep in mask.items():
+        p = model.get_parameter(name)
+        (held,) = [value for value in (ours.state[p]["v"], *ours.state[p]["v"]) if isinstance(value, torch.Tensor)][:1]
+        (fresh,) = [value for value in (born(p), *born(p)) if isinstance(value, torch.Tensor)][:1]
+        held, fresh = held.view_as(p), fresh.view_as(p)
+        assert torch.equal(held[~keep], fresh[~keep])
+        assert torch.equal(held[keep], fresh[keep]) == (held.dtype == torch.bool)
+    run(model, ours, [5])
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("born", [lambda p: torch.rand_like(p), lambda p: torch.zeros_like(p, dtype=torch.int8)])
+def test_a_state_that_could_be_anything_is_left_alone_with_a_warning(born):
+    model, mask, _, ours, _ = pair(Stranger, {"born": born})
+    enforcement = mask.enforce(model, ours)
+    for p in model.parameters():
+        ours.state[p]["v"] = born(p)
+    before = {p: bits(state["v"]) for p, state in ours.state.items()}
+    with pytest.warns(UserWarning, match="'v' of Stranger may remember") as warned:
+        enforcement.remove()
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert before == {p: bits(state["v"]) for p, state in ours.state.items()}
+    assert not ours._optimizer_step_post_hooks
+
+
+class Averaging(Optimizer):
+    """Schedule-free: the weights swap with an average that the optimizer remembers."""
+
+    def __init__(self, params, lr=0.05):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            z = self.state[p].setdefault("z", p.clone())
+            p.lerp_(z.sub_(p.grad - p.grad.mean(), alpha=self.param_groups[0]["lr"]), 0.5)  # centred: moves pruned ones too
+
+    @torch.no_grad()
+    def eval(self):
+        for p in self.param_groups[0]["params"]:
+            p.lerp_(self.state[p]["z"], -1.0)
+
+
+@pytest.mark.parametrize("when", ["on entry", "on update"])
+def test_weights_that_live_in_an_optimizer_are_pruned_there(when):
+    model, mask, _, ours, _ = pair(Averaging, {})
+    run(model, ours, range(3))
+    with (mask if when == "on entry" else Mask.dense(model, list(mask))).enforce(model, ours) as enforcement:
+        if when == "on update":
+            run(model, ours, range(3))
+            enforcement.update(mask)
+        ours.eval()
+        assert mask.holds(model)
+        run(model, ours, range(3))
+        ours.eval()
+        assert mask.holds(model)
+
+
+class Clipping(SGD):
+    def step(self, closure=None):
+        nn.utils.clip_grad_norm_([p for group in self.param_groups for p in group["params"]], 0.1)
+        return super().step(closure)
+
+
+def test_a_subclass_may_look_at_the_whole_gradient():
+    model, mask, reference, ours, theirs = pair(Clipping, {"momentum": 0.9})
+    with mask.enforce(model, ours):
+        for step in range(6):
+            run(model, ours, [step])
+            run(reference, theirs, [step])
+            assert same_where_kept(model, reference)
+
+
+# ---------------------------------------------------------------- wrapped optimizers
+
+
+class Hookless(Optimizer):
+    def __init__(self, inner):
+        self.inner = inner
+
+    @property
+    def param_groups(self):
+        return self.inner.param_groups
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        self.inner.zero_grad()
+
+
+def accelerated(optimizer):
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=True).prepare(optimizer)
+
+
+def lightning(optimizer):
+    from lightning.pytorch.core.optimizer import LightningOptimizer
+
+    wrapper = LightningOptimizer(optimizer)
+    wrapper.step = optimizer.step  # what a strategy calls in the end
+    return wrapper
+
+
+WRAPPERS = [accelerated, lightning, Hookless, lambda o: Hookless(Hookless(o)), lambda o: Hookless(accelerated(o))]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_a_wrapped_optimizer_is_the_one_inside(wrap):
+    model, mask, reference, ours, theirs = pair(SGD, {"momentum": 0.9})
+    wrapper = wrap(ours)
+    run(model, wrapper, [9])
+    with mask.enforce(model, wrapper):
+        run(model, wrapper, range(3))
+        assert mask.holds(model)
+        assert len(ours._optimizer_step_post_hooks) == 1
+    assert not ours.state[model.fc.weight]["momentum_buffer"][~mask["fc.weight"]].any()
+    assert not ours._optimizer_step_post_hooks
+    run(model, wrapper, [5])
+    assert not mask.holds(model)
+
+
+def without_hooks(model):
+    optimizer = SGD(model.parameters(), 0.05)
+    del optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    return Hookless(optimizer)
+
+
+def without_order(model):
+    optimizer = SGD(model.parameters(), 0.05)
+    optimizer._optimizer_step_post_hooks = dict(optimizer._optimizer_step_post_hooks)
+    return optimizer
+
+
+@pytest.mark.parametrize("other", [without_hooks, without_order])
+def test_an_optimizer_that_can_not_be_enforced_changes_nothing(other):
+    model, mask = net(), half(net())
+    optimizer, before = other(model), [bits(p) for p in model.parameters()]
+    good = SGD(model.parameters(), 0.05)
+    with pytest.raises(TypeError, match="calls no step hooks|holds no parameter"):
+        mask.enforce(model, good, optimizer)
+    assert before == [bits(p) for p in model.parameters()]
+    assert not good._optimizer_step_post_hooks
+    assert not good._optimizer_step_pre_hooks
+
+
+# ---------------------------------------------------------------- steps that raise, and threads
+
+
+def test_a_weight_that_is_one_number_does_not_take_the_count_of_steps_for_its_state():
+    model = nn.ParameterDict({"a": nn.Parameter(torch.ones(())), "b": nn.Parameter(torch.ones(()))})
+    mask, optimizer = Mask({"a": torch.tensor(False), "b": torch.tensor(True)}), Adam(model.parameters(), 0.05)
+    with mask.enforce(model, optimizer):
+        (model["a"] + model["b"]).backward()
+        optimizer.step()
+    assert [float(optimizer.state[model["a"]][key]) for key in ("step", "exp_avg")] == [1.0, 0.0]
+
+
+def test_a_stranger_after_a_step_that_raised_is_noticed():
+    model, mask, _, ours, _ = pair(SGD, {})
+
+    def failing():
+        raise ZeroDivisionError
+
+    with pytest.raises(RuntimeError, match=r"\(another Adam\)"), mask.enforce(model, ours):
+        with suppress(ZeroDivisionError):
+            ours.step(failing)
+        run(model, Adam(model.parameters()), [0])
+        run(model, ours, [1])
+
+
+def test_what_steps_within_a_step_is_forgiven():
+    model, mask, _, ours, _ = pair(SGD, {})
+    inner = Adam(model.parameters())
+    with mask.enforce(model, ours):
+        ours.zero_grad()
+        ours.step(lambda: run(model, inner, [0]))
+
+
+def test_the_optimizer_of_another_model_is_not_blamed():
+    model, mask, _, ours, _ = pair(SGD, {})
+    other = net(3)
+    with mask.enforce(model, ours):
+        model.load_state_dict(net(1).state_dict())
+        run(other, Adam(other.parameters()), [0])
+        mask.apply_(model)
+        run(model, ours, [0])
+
+
+def test_two_models_in_two_threads_know_nothing_of_each_other():
+    def train(seed):
+        for turn in range(40):
+            model, mask = net(seed), half(net(), seed=turn)
+            optimizer = Adam(model.parameters(), 0.01)
+            with mask.enforce(model, optimizer):
+                for step in range(3):
+                    run(model, optimizer, [step])
+                    assert mask.holds(model)
+
+    other = register_optimizer_step_post_hook(lambda *_: sleep(1e-4))  # the other thread goes on among torch's hooks
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(train, range(2)))
+    finally:
+        other.remove()

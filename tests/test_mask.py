@@ -2,6 +2,7 @@ import copy
 import os
 import pickle
 import random
+import warnings
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import parametrizations
+from torch.optim import SGD
 
-from sparsedd import Mask, Rewinder
+from sparsedd import Mask, Pruner, Rewinder, convert, prunable
 
 # A mask over these shapes is a number of D bits, and set algebra on masks is bitwise algebra on numbers.
 SHAPES = {"fc.weight": (2, 3), "scalar": (), "empty": (0, 4), "conv.weight": (2, 1, 2, 1)}
@@ -417,3 +420,86 @@ def test_masks_of_a_meta_model_fit_what_it_becomes():
 
 def test_other_masks_have_other_hashes():
     assert len({hash(mask_of(remaining)) for remaining in range(1, 50)}) == 49
+
+
+# ---------------------------------------------------------------- a mask and the zeros of a model
+
+
+def adapted():
+    """A layer, and a matrix beside it that begins at zero, as the B of a LoRA does."""
+    model = nn.ModuleDict({"a": nn.Linear(6, 4), "b": nn.Linear(4, 6, bias=False)})
+    nn.init.zeros_(model["b"].weight)
+    return model
+
+
+def test_a_mask_made_of_zeros_names_what_is_zero_throughout():
+    model = adapted()
+    with pytest.warns(UserWarning, match=r"all pruned in this mask: b\.weight\. .* pass the others as names=") as warned:
+        mask = Mask.nonzero(model)
+    assert warned[0].filename == __file__
+    assert not mask["b.weight"].any()
+    assert Mask.nonzero(model, ["a.weight"]).sparsity == 0.0
+
+
+@pytest.mark.parametrize(("pruned", "quiet"), [(100, False), (50, False), (49, True), (0, True)])
+def test_enforcing_a_mask_that_keeps_many_zeros_is_a_warning(pruned, quiet):
+    model = nn.Linear(100, 10)
+    model.weight.data.view(-1)[:pruned] = 0.0
+    optimizer = SGD(model.parameters(), 0.1)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with Mask.dense(model).enforce(model, optimizer):
+            pass
+    assert [w.filename for w in warned] == [__file__] * (not quiet)
+    assert quiet or f"{pruned} of the 1,000 weights that the mask keeps are zero" in str(warned[0].message)
+
+
+def test_where_a_mask_agrees_with_the_zeros_and_where_it_is_left_nothing_is_said():
+    model = nn.Linear(100, 10)
+    optimizer = SGD(model.parameters(), 0.1)
+    mask = Pruner().prune_to(model, 0.9)
+    for sparse in (mask, Mask.nonzero(mask.apply_(model))):
+        with sparse.enforce(model, optimizer):
+            pass
+    model(torch.ones(1, 100)).sum().backward()  # dense again
+    optimizer.step()
+    with mask.enforce(model, optimizer):
+        pass
+    model = adapted()
+    with Mask.dense(model).enforce(model, SGD(model.parameters(), 0.1)):
+        pass  # initialised so
+
+
+def spoilt(model, optimizer, mask):
+    with mask.enforce(model, optimizer):
+        nn.init.ones_(model["a"].weight)
+        optimizer.step()
+
+
+def unused(model, optimizer, mask):
+    with mask.enforce(model, optimizer):
+        copy.deepcopy(optimizer).step()
+
+
+def uncovered():
+    return nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Embedding(50, 9)})
+
+
+WARNINGS = [
+    lambda: prunable(uncovered()),
+    lambda: Mask.dense(uncovered()),
+    lambda: Pruner().prune(uncovered()),
+    lambda: prunable(nn.ModuleDict({"a": nn.Linear(2, 2), "b": parametrizations.weight_norm(nn.Linear(2, 2))})),
+    lambda: convert.to_torch_prune_(model := nn.MultiheadAttention(4, 2), Mask.dense(model)),
+    lambda: Mask.nonzero(adapted()),
+    lambda: Pruner().prune(model := nn.Linear(9, 9), Mask.dense(Pruner(fraction=0.5).prune(model).apply_(model))),
+    lambda: spoilt(model := adapted(), SGD(model.parameters(), 0.1), Mask({"a.weight": torch.zeros(4, 6).bool()})),
+    lambda: unused(model := adapted(), SGD(model.parameters(), 0.1), Mask({"a.weight": torch.zeros(4, 6).bool()})),
+]
+
+
+@pytest.mark.parametrize("call", WARNINGS)
+def test_a_warning_points_at_the_line_of_the_caller(call):
+    with pytest.warns(UserWarning, match=r"\w") as warned:
+        call()
+    assert {w.filename for w in warned} == {__file__}

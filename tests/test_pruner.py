@@ -111,6 +111,7 @@ def test_fraction_zero_keeps_the_mask():
 # ---------------------------------------------------------------- which weights
 
 
+@pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero")
 @given(
     st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=12), min_size=1, max_size=4),
     st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
@@ -140,6 +141,7 @@ def test_equal_weights_go_in_the_order_of_the_model(dtype):
         assert by_layer["1.weight"].tolist() == [[False, False, False, True, True]]
 
 
+@pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero")
 def test_zeros_of_both_signs_are_ties():
     model = vector([-0.0, 0.0, -0.0, 1.0, 2.0])
     assert Pruner(fraction=0.4).prune(model, Mask.dense(model))["weight"].tolist() == [[False, False, True, True, True]]
@@ -468,3 +470,13 @@ def test_visibly_sparse_is_from_five_percent_on_and_more_than_one_weight(zeros, 
     model.weight.data[0, :zeros] = 0.0
     with pytest.raises(RuntimeError, match=f"but {zeros} of {size} weights are zero") if sparse else nullcontext():
         Pruner().prune(model)
+
+
+@pytest.mark.parametrize("prune", [lambda *a: Pruner().prune(*a), lambda *a: Pruner().prune_to(a[0], 0.95, a[1])])
+def test_pruning_on_with_a_mask_that_keeps_many_zeros_is_a_warning(prune):
+    model = nn.Linear(100, 10)
+    mask = Pruner().prune_to(model, 0.9)
+    mask.apply_(model)
+    assert prune(model, mask) <= mask
+    with pytest.warns(UserWarning, match="900 of the 1,000 weights that the mask keeps are zero"):
+        prune(model, Mask.dense(model))

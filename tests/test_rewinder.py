@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DataParallel
-from torch.optim import SGD, Adam, Optimizer, lr_scheduler
+from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer, lr_scheduler
 
 from sparsedd import Mask, Pruner, Rewinder, metrics
 
@@ -429,3 +429,49 @@ def test_a_model_without_what_was_captured_is_told_its_name():
     start = Rewinder(model=nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     with pytest.raises(ValueError, match=r'Unexpected key.*"1\.running_mean"'):
         start.rewind(model=nn.Sequential(nn.Linear(2, 2), nn.Identity()))
+
+
+def momentum(params, kind=SGD, **settings):
+    """An optimizer that remembers something of each of its parameters."""
+    optimizer = kind(params, lr=0.1, **settings)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(SGD, {"momentum": 0.9}), (AdamW, {}), (type("Mine", (SGD,), {}), {"momentum": 0.9})]
+)
+def test_an_optimizer_with_its_parameters_in_another_order_is_refused(kind, settings):
+    model, scheduled = nn.Linear(8, 8), nn.Linear(8, 8)
+    start = Rewinder(model=model, optimizer=momentum(model.parameters(), kind, **settings))
+    nn.init.zeros_(model.weight)
+    for other in (momentum([model.bias, model.weight], kind, **settings), kind([model.bias, model.weight], 0.1, **settings)):
+        before, weight = copy.deepcopy(other.state_dict()), bits(model.weight)
+        with pytest.raises(
+            ValueError,
+            match="'optimizer' does not fit .* under another order of parameters.*in the order of then",
+        ):
+            start.rewind(model=model, optimizer=other)
+        assert str(other.state_dict()) == str(before)
+        assert bits(model.weight) == weight
+    assert start.rewind(optimizer=kind(scheduled.parameters(), 0.1, **settings)) == 0
+
+
+def test_names_tell_apart_what_shapes_do_not():
+    a, b = (("a", nn.Linear(8, 8).weight), ("b", nn.Linear(8, 8).weight))
+    start = Rewinder(optimizer=momentum([a, b]))
+    with pytest.raises(ValueError, match="another order of parameters, or of others: a, b; now they are b, a"):
+        start.rewind(optimizer=momentum([b, a]))
+    assert start.rewind(optimizer=momentum([a, b])) == 0
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adafactor, LBFGS])
+def test_a_state_of_other_shapes_than_the_weights_is_no_other_order(kind):
+    model = nn.Linear(8, 3)
+    optimizer = kind(model.parameters(), lr=0.1)
+    model(torch.ones(2, 8)).sum().backward()
+    optimizer.step(lambda: model(torch.ones(2, 8)).sum())
+    assert Rewinder(optimizer=optimizer).rewind(optimizer=kind(model.parameters(), lr=0.1)) == 0

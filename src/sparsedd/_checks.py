@@ -1,6 +1,8 @@
 """Arguments, checked and read exactly."""
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +20,14 @@ from torch.nn.functional import cross_entropy
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+def warn(message: str) -> None:
+    """Warn at the caller's line: the first that is neither in this package nor in torch, which calls hooks."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (__package__, "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 class Missing(KeyError, ValueError):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from warnings import warn
-from weakref import WeakMethod, finalize
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
-from sparsedd._optimizers import ELEMENTWISE, forget_directions, refresh_state
-from sparsedd._parameters import follow, parameters, path
+from sparsedd import _checks
+from sparsedd._optimizers import ELEMENTWISE, forget_directions, refresh_state, unwrapped
+from sparsedd._parameters import follow, listed, parameters, path
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
@@ -42,31 +44,37 @@ class Enforcement:
             if not isinstance(optimizer, Optimizer):
                 hint = ": pass them one by one, enforce(model, *optimizers)" if isinstance(optimizer, list | tuple) else ""
                 raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}{hint}.")
-        mask._on(model)
+            if not unwrapped(optimizer):
+                raise TypeError(f"this {type(optimizer).__name__} calls no step hooks: pass the optimizer that it wraps.")
+        mask._agree_on(model)
         if strangers := _strangers(model, optimizers):
             raise ValueError(
                 f"this {strangers[0]} holds no parameter of the model, so it can't train it: a copy of an optimizer holds "
                 "copies, and load_state_dict(assign=True) puts other parameters into the model. "
                 "Make a new optimizer of model.parameters()."
             )
-        mask.apply_(model)
-        self.mask = mask
         self._model = model
-        self._optimizers = tuple(optimizers)
-        self._stepping = False
+        self._given = tuple(optimizers)
+        self._optimizers = tuple(dict.fromkeys(own for optimizer in optimizers for own in unwrapped(optimizer)))
         self._steps = 0
         self._moved_by: str | None = None  # an optimizer that was not passed, and moved pruned weights
+        self._before: dict[int, str | None] = {}  # by an optimizer's id: the same, when its step began
         self._copy: str | None = None  # one that was not passed, and stepped weights of the same shapes
-        self._begin()
-        any_step = WeakMethod(self._after_any_step)  # the hook of all optimizers must not keep the model alive
-        watch = register_optimizer_step_post_hook(lambda *step: (hook := any_step()) and hook(*step))
-        finalize(self, watch.remove)
-        self._hooks = [watch]
-        for optimizer in self._optimizers:
-            self._hooks.append(optimizer.register_step_pre_hook(self._before_step))
-            self._hooks.append(own := optimizer.register_step_post_hook(self._after_step))
-            hooks: Any = optimizer._optimizer_step_post_hooks
-            hooks.move_to_end(own.id, last=False)  # the hooks of others see masked weights
+        self._thread = get_ident()
+        self._births: dict[Any, Any] = {}
+        self._left: set[str] = set()  # what was said to be left alone
+        self._hooks: list[RemovableHandle] = []
+        try:
+            for optimizer in self._optimizers:
+                self._hooks.append(optimizer.register_step_pre_hook(self._before_step))
+                self._hooks.append(own := optimizer.register_step_post_hook(self._after_step))
+                hooks: Any = optimizer._optimizer_step_post_hooks
+                hooks.move_to_end(own.id, last=False)  # the hooks of others see masked weights
+            self._begin(mask)
+        except BaseException:
+            self._unhook()
+            raise
+        _watch(self, True)
 
     def __repr__(self) -> str:
         state = "in force" if self._hooks else "ended"
@@ -82,7 +90,7 @@ class Enforcement:
             self.remove()
         else:
             with suppress(Exception):  # the error may be that the mask no longer fits the model: it passes unchanged
-                self._detach()
+                self._say(self._detach())
 
     def update(self, mask: Mask) -> None:
         """Go on with a smaller mask, from now on: gradual pruning in the middle of training.
@@ -100,9 +108,7 @@ class Enforcement:
             raise TypeError(f"update takes a Mask, got {type(mask).__name__}.")
         if not mask <= self.mask:
             raise ValueError(f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes.")
-        mask.apply_(self._model)
-        self.mask = mask
-        self._begin()
+        self._begin(mask)
 
     def remove(self) -> None:
         """End it, as leaving the block does. A second call does nothing.
@@ -119,48 +125,67 @@ class Enforcement:
         """
         if not self._hooks:
             return
-        self._detach()
+        left = self._detach()
         if self._moved_by or not self.mask.holds(self._model):
             raise RuntimeError(
                 f"pruned weights were moved by something else than the enforced optimizers{self._moved_by or ''}: pass every "
                 "optimizer of the model to enforce, and call mask.apply_(model) after loading weights inside the block."
             )
         if self._copy and not self._steps:
-            warn(
+            _checks.warn(
                 f"no enforced optimizer took a step, but {self._copy} did: is it a copy? A copy of an optimizer trains "
                 "copies of the weights, and no mask is enforced on them.",
-                stacklevel=3,
             )
+        self._say(left)
 
-    def _detach(self) -> None:
+    def _detach(self) -> set[str]:
+        self._unhook()
+        self._places = {}
+        return self._refresh(self._optimizers)
+
+    def _unhook(self) -> None:
+        _watch(self, False)
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._places = {}
+
+    def _refresh(self, optimizers: Sequence[Optimizer]) -> set[str]:
         pruned = self._pruned()
-        for optimizer in self._optimizers:
-            refresh_state(optimizer, pruned)
+        return {what for optimizer in optimizers for what in refresh_state(optimizer, pruned, self._births)}
+
+    def _say(self, left: set[str]) -> None:
+        if new := sorted(left - self._left):
+            self._left |= left
+            _checks.warn(
+                f"{listed(new)} may remember something of pruned weights, and was left alone: what a fresh optimizer would "
+                "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
+            )
 
     def _pruned(self) -> dict[int, Tensor]:
         return {id(p): ~keep for p, keep in self.mask._on(self._model).values()}
 
-    def _begin(self) -> None:
-        """Start with a mask that holds now."""
-        self._find()
+    def _begin(self, mask: Mask) -> None:
+        """Go on with a mask, which holds from now on, in the weights that an optimizer remembers, too."""
+        places = self._found(mask)  # what can fail comes before the first write
+        mask.apply_(self._model)
+        self.mask, self._places = mask, places
+        self._seen = self._look()
+        self._say(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
                 forget_directions(optimizer, self._pruned())
 
-    def _find(self) -> None:
-        """Look up where the weights are."""
-        on = self.mask._on(self._model)
-        self._places = {path(self._model, name): _words(p, keep) for name, (p, keep) in on.items()}
-        self._seen = self._look()
+    def _found(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
+        """Where the weights are now."""
+        return {path(self._model, name): _words(p, keep) for name, (p, keep) in mask._on(self._model).items()}
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Where the weights lie, and how often they were written to."""
+        return [(p.data_ptr(), p.stride(), p._version) for p in self._weights()]
+
+    def _weights(self) -> list[nn.Parameter]:
         try:
-            return [(p.data_ptr(), p.stride(), p._version) for p in (follow(self._model, keys) for keys in self._places)]
+            return [follow(self._model, keys) for keys in self._places]
         except (KeyError, AttributeError):  # another module has taken a place on the way
             return []
 
@@ -169,15 +194,14 @@ class Enforcement:
         return self._look() != self._seen and not self.mask.holds(self._model)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        self._stepping = True
         self._steps += 1
+        self._before[id(optimizer)] = self._moved_by
         if not self._moved_by and self._spoilt():
-            warn(
+            _checks.warn(
                 "pruned weights were moved between two steps, by load_state_dict or the like, and this step zeroes them, but "
                 "its gradients are those of the unpruned model: call mask.apply_(model) after loading inside the block.",
-                stacklevel=4,
             )
-        if isinstance(optimizer, ELEMENTWISE):
+        if type(optimizer) in ELEMENTWISE:
             return None
         self.mask.apply_to_grads_(self._model)
         if callable(closure := kwargs.get("closure")):
@@ -197,26 +221,50 @@ class Enforcement:
         if [where for *where, _ in now] == [where for *where, _ in self._seen]:
             self._seen = now  # masking through .data is no write that counts
         else:
-            self._find()
-            for stranger in _strangers(self._model, [optimizer]):
-                warn(
+            self._places = self._found(self.mask)
+            self._seen = self._look()
+            for stranger in _strangers(self._model, self._given):
+                _checks.warn(
                     f"this {stranger} holds no parameter of the model any more, so it trains nothing: after "
                     "load_state_dict(assign=True), make a new optimizer of model.parameters(), and enforce the mask on it.",
-                    stacklevel=4,
                 )
         for words, ones in self._places.values():
             words.bitwise_and_(ones)  # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too
-        self._stepping = False
+        if hasattr(optimizer, "eval"):  # it swaps weights with others that it remembers, as schedule-free ones do
+            self._refresh([optimizer])
+        self._moved_by = self._before.pop(id(optimizer), self._moved_by)  # what another moved within this step is zero now
 
-    def _after_any_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _after_any_step(self, optimizer: Optimizer) -> None:
         """Notice optimizers that were not passed."""
-        if self._stepping or any(optimizer is own for own in self._optimizers):
+        if any(optimizer is own for own in self._optimizers):
             return
         name = f"another {type(optimizer).__name__}"
-        if not self._steps and any(_shapes(optimizer) == _shapes(own) for own in self._optimizers):
+        here = not self._steps and get_ident() == self._thread
+        if here and any(_shapes(optimizer) == _shapes(own) for own in self._optimizers):
             self._copy = name
-        if self._spoilt():
+        if not {id(p) for p in self._weights()}.isdisjoint(map(id, _held(optimizer))) and self._spoilt():
             self._moved_by = f" ({name})"
+
+
+_lock = RLock()  # a thread may collect garbage at any time, and that may end an enforcement
+_live: tuple[ref[Enforcement], ...] = ()  # those in force, which this must not keep alive
+
+
+def _watch(enforcement: Enforcement, on: bool) -> None:
+    """Show it every step of any optimizer, or no more. The tuple is never changed: another thread may be going through it."""
+    global _live
+    with _lock:
+        others = tuple(other for other in _live if other() not in (None, enforcement))
+        _live = (*others, ref(enforcement)) if on else others
+
+
+def _notice(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for live in _live:
+        if (enforcement := live()) is not None:
+            enforcement._after_any_step(optimizer)
+
+
+register_optimizer_step_post_hook(_notice)  # for good: another thread may be going through torch's hooks
 
 
 def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +276,7 @@ def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _held(optimizer: Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+    return [p for group in getattr(optimizer, "param_groups", ()) for p in group["params"]]
 
 
 def _shapes(optimizer: Optimizer) -> list[torch.Size]:

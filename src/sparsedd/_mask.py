@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from math import prod
+from operator import eq
 from typing import Self, TypeVar
 
 import numpy as np
@@ -16,9 +17,10 @@ from sparsedd._enforcement import Enforcement
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import listed, memory, once, plain, present, select, undivided
 from sparsedd._prunable import prunable
-from sparsedd._selection import array, count
+from sparsedd._selection import FLOATS, Scored, array, count
 
 Model = TypeVar("Model", bound=nn.Module)
+M = TypeVar("M", bound="Mask")
 
 
 class Mask(Mapping[str, Tensor]):
@@ -104,9 +106,14 @@ class Mask(Mapping[str, Tensor]):
         >>> model.weight.data[0, 1] = 0.0
         >>> Mask.nonzero(model)["weight"]
         tensor([[ True, False]])
+
+        Warns
+        -----
+        UserWarning
+            When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = present(once(select(model, prunable(model) if names is None else names)))
-        return cls({name: p.detach() != 0 for name, p in chosen.items()})
+        return name_empty(cls({name: p.detach() != 0 for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
@@ -215,6 +222,16 @@ class Mask(Mapping[str, Tensor]):
                 raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
         return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
 
+    def _agree_on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """As :meth:`_on`, with a warning where many of the kept weights are zero."""
+        weights = self._on(model)
+        if found := zeros(weights):
+            _checks.warn(
+                f"{found[0]:,} of the {found[1]:,} weights that the mask keeps are zero, as if they were pruned: is it the "
+                "mask of this model? sparsedd.Mask.nonzero(model) finds that."
+            )
+        return weights
+
     @torch.no_grad()
     def apply_(self, model: Model) -> Model:
         """Set every pruned weight to exactly +0.0, and give the model back.
@@ -258,6 +275,12 @@ class Mask(Mapping[str, Tensor]):
             When no optimizer is given.
         RuntimeError
             On leaving, when something else than these optimizers has moved pruned weights.
+
+        Warns
+        -----
+        UserWarning
+            When more than one and at least 5 % of the weights that the mask keeps are zero, as in a sparser model; when an
+            optimizer holds a state of pruned weights that can't be made fresh.
 
         Examples
         --------
@@ -321,6 +344,31 @@ class Mask(Mapping[str, Tensor]):
     def _bytes(self) -> bytes:
         packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
         return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
+
+
+def name_empty(mask: M) -> M:
+    """Warn of parameters that a mask made of zeros keeps nothing of, and give the mask back."""
+    if empty := [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]:
+        _checks.warn(
+            f"zero throughout, and all pruned in this mask: {listed(empty)}. Enforced, they stay zero for ever. What is only "
+            "initialised so (a new head, the B of a LoRA) is to be left out: pass the others as names=."
+        )
+    return mask
+
+
+def zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[int, int] | None:
+    """Count the weights that are kept (all where there is no mask) and zero, if these are suspiciously many, and all kept ones.
+
+    They are where more than one, and at least 5 %, are zero. Of a parameter that is zero throughout none counts: it was
+    initialised so.
+    """
+    zero = size = 0
+    for p, keep in weights.values():
+        values = p.detach() if p.dtype in FLOATS else (p.detach() != 0).float()
+        kept = p.numel() if keep is None else count(array(keep))
+        here = Scored("", values, keep).count(eq, 0) if kept else 0
+        zero, size = zero + (here if here < kept else 0), size + kept
+    return (zero, size) if zero > 1 and 20 * zero >= size else None
 
 
 def _not_empty(keep: Mapping[str, Tensor]) -> None:

@@ -1,22 +1,37 @@
 """What enforcement has to know of optimizers: which of them mix weights, and what they remember of each."""
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, UserDict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor, optim
-from torch.optim import LBFGS, Adagrad, Optimizer, Rprop
+from torch import Tensor, nn, optim
+from torch.optim import LBFGS, Optimizer
 
-# Those that treat weights one by one. All others are taken to mix them, and get masked gradients.
-ELEMENTWISE = (
-    *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta),
-    *(optim.RMSprop, optim.Rprop, optim.ASGD, optim.SparseAdam),
+Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
+
+# Those that treat weights one by one. All others, subclasses of these too, are taken to mix them, and get masked gradients.
+ELEMENTWISE = frozenset(
+    {
+        *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta),
+        *(optim.RMSprop, optim.Rprop, optim.ASGD, optim.SparseAdam),
+    }
 )
-# What a fresh optimizer holds for a weight, where that is not zero.
-_FRESH: dict[tuple[type[Optimizer], str], Callable[[dict[str, Any]], Any]] = {
-    (Adagrad, "sum"): lambda group: group["initial_accumulator_value"],
-    (Rprop, "step_size"): lambda group: group["lr"],
-}
+# The setting that a fresh optimizer of torch holds for a weight, where that is not zero.
+_FRESH = {(optim.Adagrad, "sum"): "initial_accumulator_value", (optim.Rprop, "step_size"): "lr"}
+
+
+def unwrapped(optimizer: Optimizer) -> list[Optimizer]:
+    """The optimizers, of this one and those that it wraps (as Accelerate's do), that call hooks at each step."""
+    every = [optimizer]
+    for one in every:  # which grows
+        every += [o for o in vars(one).values() if isinstance(o, Optimizer) and not any(o is other for other in every)]
+    hooks = [(o, vars(o).get("_optimizer_step_post_hooks")) for o in every]
+    own = {id(held): o for o, held in hooks if isinstance(held, OrderedDict)}
+    return list(own.values())  # a wrapper may share the hooks of the one inside, which is the one that calls them
 
 
 def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
@@ -28,17 +43,112 @@ def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
 
 
 @torch.no_grad()
-def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor]) -> None:
-    """Give pruned weights the state that a fresh optimizer has; ``pruned`` is by the parameters' id."""
-    optimizer = getattr(optimizer, "optim", optimizer)  # ZeroRedundancyOptimizer: the one inside
+def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: dict[Any, dict[Path, Any]]) -> set[str]:
+    """Give pruned weights the state that a fresh optimizer has for a weight of zero; say what had to be left alone.
+
+    ``pruned`` is by the parameters' id; ``births`` keeps what was found out about an optimizer.
+    """
+    left: set[str] = set()
     for group in optimizer.param_groups:
-        for p in group["params"]:
-            if id(p) not in pruned:
+        for p in group["params"] if not isinstance(optimizer, LBFGS) else ():  # see forget_directions
+            if id(p) not in pruned or not (state := dict(_tensors(_state(optimizer, p)))):
                 continue
-            for key, value in optimizer.state.get(p, {}).items():
-                if isinstance(value, Tensor) and value.shape == p.shape and key != "step":
-                    fresh = next((f(group) for (c, k), f in _FRESH.items() if k == key and isinstance(optimizer, c)), 0)
-                    fill_(value, pruned[id(p)], fresh)
+            if type(optimizer).__module__.startswith("torch.optim."):
+                state = {path: value for path, value in state.items() if value.shape == p.shape and path != ("step",)}
+                fresh = {path: group.get(_FRESH.get((type(optimizer), path[0]), ""), 0) for path in state}
+            else:
+                key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
+                fresh = births[key] if key in births else births.setdefault(key, _born(optimizer, group, p, set(state)))
+            for path, value in state.items():
+                born = fresh.get(path)
+                if value.numel() == p.numel() and born is not ... and not _put(value, pruned[id(p)], born):
+                    left.add(f"{path[0]!r} of {type(optimizer).__name__}")
+    return left
+
+
+def _put(value: Tensor, where: Tensor, fresh: Any) -> bool:
+    """Fill a state, in the weight's shape or flat; False where that can't be done. Integers are codes of something."""
+    if fresh is None or not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
+        return False
+    try:
+        fill_(value if value.shape == where.shape else value.view(where.shape), where, fresh)
+    except Exception:  # whatever a class of tensor raises that is not torch's own: a quantized one, say
+        try:
+            plain: Tensor = value.dequantize()
+            if bool((plain[where] != fresh).any()):
+                value.copy_(plain.masked_fill(where, fresh))
+            return bool((value.dequantize()[where] == fresh).all())
+        except Exception:
+            return False
+    return True
+
+
+def _state(optimizer: Optimizer, p: Tensor) -> dict[Any, Any]:
+    """What is remembered of a parameter, also under a name that comes first: ``state["trac"][p]``."""
+    nested = {k: v[p] for k, v in optimizer.state.items() if isinstance(k, str) and isinstance(v, dict) and p in v}
+    return {**optimizer.state.get(p, {}), **nested}
+
+
+def _tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in containers of containers, with the keys that lead to it."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, dict | list | tuple | deque):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _tensors(item, (*path, key))
+
+
+class _Enough(Exception):
+    """All that was asked for is born."""
+
+
+class _Births(UserDict[Any, Any]):
+    """The state of a parameter, which keeps what each tensor was when it came."""
+
+    def __init__(self, state: Mapping[Any, Any], wanted: set[Path]) -> None:
+        self.data, self._wanted = dict(state), wanted
+        self.first = {path: t.clone() for path, t in _tensors(self.data)}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.data[key] = value
+        self.first = {path: t.clone() for path, t in _tensors(value, (key,))} | self.first
+        if self._wanted <= self.first.keys():
+            raise _Enough
+
+
+def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Path]) -> dict[Path, Any]:
+    """What a fresh optimizer holds for a weight of zero, found by a twin in its first step; ``...`` for what is not by weight.
+
+    What is missing or None could not be found out: it is not the same for all weights, or there is no such twin.
+    """
+    born: dict[Path, Any] = {}
+    w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
+    w.grad = torch.zeros_like(w)
+    with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
+        twin = _twin(optimizer, group, w)
+        twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
+        if not wanted <= births.first.keys():
+            with suppress(Exception):
+                getattr(twin, "train", bool)()  # schedule-free ones ask for it
+                step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
+                step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
+        late = {path: t for path, t in _tensors(_state(twin, w)) if not t.any()}  # of no gradient: it was born as zero
+        for path, t in (late | births.first).items():
+            one = t.flatten()[0].item() if t.numel() == w.numel() else ...
+            born[path] = one if one is ... or bool((t == one).all()) else None
+    return born
+
+
+def _twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
+    """An optimizer of the same class and settings that has this parameter alone."""
+    group = {**deepcopy({key: value for key, value in group.items() if not key.startswith("param")}), "params": [p]}
+    have = {**vars(optimizer), **optimizer.defaults, **group}
+    takes = [t for t in signature(type(optimizer)).parameters.values() if t.kind in (t.POSITIONAL_OR_KEYWORD, t.KEYWORD_ONLY)]
+    given = {t.name: have[t.name] for t in takes if t.name in have}
+    given = {n: _twin(v, v.param_groups[0], p) if isinstance(v, Optimizer) else v for n, v in given.items()}
+    if not isinstance(given.get(takes[0].name), Optimizer):
+        given[takes[0].name] = [group]
+    return type(optimizer)(**given)
 
 
 @torch.no_grad()

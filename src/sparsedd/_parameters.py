@@ -130,8 +130,8 @@ def undivided(named: Named) -> Named:
     for name, tensor in named.items():
         if is_sharded(tensor):
             raise RuntimeError(
-                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune and measure "
-                "the whole model, before fully_shard or from its full state dict "
+                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune, train and "
+                "measure a model that is whole, not sharded or loaded from the full state dict "
                 "(get_model_state_dict of torch.distributed.checkpoint.state_dict)."
             )
     return named

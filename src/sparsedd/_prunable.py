@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from warnings import warn
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from sparsedd import _checks
 from sparsedd._parameters import computed, joined, listed, memory, modules, once, parameters, strings, unwrapped
 
 PRUNABLE = (
@@ -89,10 +89,9 @@ def prunable(
             raise ValueError(f"exclude: {pattern!r} matches no prunable parameter. They are {listed(candidates)}.")
         left_out |= matches
     for name in [name for name in away if name not in left_out]:
-        warn(
+        _checks.warn(
             f"{name!r} is computed, by a parametrization, from {listed(away[name])}, and is left out: to prune it, remove that "
             "first (torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove); else exclude it.",
-            stacklevel=2,
         )
     names = tuple(name for name in candidates if name not in left_out)
     if not names:
@@ -106,9 +105,8 @@ def prunable(
         p.numel() for p in once(parameters(model)).values() if not isinstance(p, UninitializedParameter) and p.dim() >= 2
     )
     if 2 * covered < weights:
-        warn(
+        _checks.warn(
             f"prunable covers {covered:,} of the model's {weights:,} weights ({covered / weights:.0%}): "
             "pass types= to include other kinds of modules.",
-            stacklevel=2,
         )
     return names

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
-from operator import eq
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, scores
-from sparsedd._mask import Mask
+from sparsedd._mask import Mask, zeros
 from sparsedd._parameters import listed, once, present, select
 from sparsedd._prunable import prunable
 from sparsedd._selection import FLOATS, Ranking, Scored, array, count
@@ -106,6 +105,11 @@ class Pruner:
         RuntimeError
             When ``mask`` is None and the model is visibly sparse: more than one of its prunable weights, and at least 5 % of
             them, are exactly zero (layers that are zero throughout don't count).
+
+        Warns
+        -----
+        UserWarning
+            When as many of the weights that ``mask`` keeps are.
         """
         fraction = _checks.share("fraction", self.fraction, one=False)
         return self._keep_of(model, mask, lambda size, remaining: remaining - ceil(fraction * remaining))
@@ -141,7 +145,7 @@ class Pruner:
         if mask is None:
             old = _unpruned(model)
         elif isinstance(mask, Mask):
-            old = dict(mask._on(model))
+            old = dict(mask._agree_on(model))
         else:
             raise TypeError(f"mask must be a Mask or None, got {type(mask).__name__}.")
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]
@@ -168,15 +172,14 @@ class Pruner:
 
 def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:
     """All the prunable weights, unless they say that some were pruned before."""
-    weights = present(once(select(model, prunable(model))))
-    size = sum(p.numel() for p in weights.values())
-    zeros = sum(z for n, p in weights.items() if (z := _scored(scores.magnitude, n, p, None).count(eq, 0)) < p.numel())
-    if zeros > 1 and 20 * zeros >= size:
+    weights: dict[str, tuple[nn.Parameter, Tensor | None]]
+    weights = {name: (p, None) for name, p in present(once(select(model, prunable(model)))).items()}
+    if found := zeros(weights):
         raise RuntimeError(
-            f"mask=None means that nothing is pruned yet, but {zeros:,} of {size:,} weights are zero. "
+            f"mask=None means that nothing is pruned yet, but {found[0]:,} of {found[1]:,} weights are zero. "
             "Pass the mask; sparsedd.Mask.nonzero(model) finds it."
         )
-    return {name: (p, None) for name, p in weights.items()}
+    return weights
 
 
 def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:

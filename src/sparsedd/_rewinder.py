@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
+from sparsedd._optimizers import ELEMENTWISE, unwrapped
 from sparsedd._parameters import is_sharded, listed, memory, sharded_like, state_names
 from sparsedd._state import resolve
 
@@ -80,12 +81,14 @@ class Rewinder:
         Raises
         ------
         ValueError
-            When a part was not captured, or its state does not fit what is passed.
+            When a part was not captured, or its state does not fit what is passed; that of an optimizer goes by the position
+            of the parameters, so they must come in the order of then.
         """
         for name, part in parts.items():
             if name not in self._parts:
                 raise ValueError(f"{name!r} was not captured. There is {listed(self._parts)}.")
             _check(name, part)
+            _check_order(name, part, self._parts[name])
         before = {name: _captured(part) for name, part in parts.items()}
         rates = [(group, deepcopy(group["lr"])) for p in parts.values() for group in _groups(p)]
         try:
@@ -131,6 +134,29 @@ class Rewinder:
 def _check(name: str, part: Any) -> None:
     if not (callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))):
         raise TypeError(f"{name!r} must have state_dict and load_state_dict, got {type(part).__name__}.")
+
+
+def _check_order(name: str, part: Any, state: Any) -> None:
+    """Raise where what an optimizer remembers of its parameters is not of them, in their order."""
+    if not isinstance(part, Optimizer) or not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+        return
+    pairs: list[tuple[Tensor, Mapping[Any, Any]]] = []
+    for here, then in zip(part.param_groups, state["param_groups"], strict=False):  # other numbers are refused by torch
+        pairs += zip(here["params"], [state["state"].get(number, {}) for number in then.get("params", ())], strict=False)
+        if (names := here.get("param_names")) and (old := then.get("param_names")) and list(names) != list(old):
+            raise ValueError(_ORDER.format(name, f"{listed(old)}; now they are {listed(names)}"))
+    for key in dict.fromkeys(key for _, held in pairs for key in held):
+        both = [(p.shape, t.shape) for p, held in pairs if isinstance(t := held.get(key), Tensor) and t.dim()]
+        mine, theirs = (sorted(shapes) for shapes in zip(*both, strict=True)) if both else ([], [])
+        whole = {type(own) for own in unwrapped(part)} <= ELEMENTWISE  # such hold a number for each weight
+        if wrong := [(a, b) for a, b in both if a != b and (whole or mine == theirs)]:
+            raise ValueError(_ORDER.format(name, f"a {key!r} of shape {tuple(wrong[0][1])}, for {tuple(wrong[0][0])} now"))
+
+
+_ORDER = (
+    "the state captured of {!r} does not fit what was passed: it was taken under another order of parameters, or of others: "
+    "{}. Give the optimizer its parameters in the order of then."
+)
 
 
 def _groups(part: Any) -> list[dict[str, Any]]:

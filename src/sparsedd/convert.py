@@ -12,7 +12,6 @@ multiplies them before each forward pass. Here that becomes a :class:`.Mask` and
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
-from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from sparsedd import _checks
-from sparsedd._mask import Mask
+from sparsedd._mask import Mask, name_empty
 from sparsedd._parameters import computed, joined, listed, memory, modules, parameters, plain, strings, undivided
 from sparsedd._state import unprefixed
 
@@ -122,10 +121,9 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
                 if hasattr(module, own):
                     raise ValueError(f"the model has {joined(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
             if isinstance(module, NonDynamicallyQuantizableLinear):
-                warn(
+                _checks.warn(
                     f"{joined(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
                     "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
-                    stacklevel=2,
                 )
             places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
     before = [
@@ -197,7 +195,7 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
     zeros = _dense({name: weights[name] for name in wanted if name not in keep})
     keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
-    return Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
+    return name_empty(Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted})))
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
