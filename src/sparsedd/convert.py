@@ -195,7 +195,8 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
     zeros = _dense({name: weights[name] for name in wanted if name not in keep})
     keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
-    return name_empty(Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted})))
+    mask = Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
+    return name_empty(mask) if zeros else mask
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
