@@ -194,6 +194,25 @@ def test_the_landmarks_of_a_figure_are_those_that_phases_finds(tmp_path, runs):
     assert trainings == {"sparse", "re-dense × 1"}
 
 
+def test_experiments_that_differ_in_anything_stand_in_one_figure(tmp_path, runs):
+    figure = FIGURES["5"].scaled("smoke")
+    (panel,) = figure.panels
+    narrow = replace(panel, title="narrow", sweeps=(replace(panel.sweeps[0], width=0.1),))
+    short = replace(panel, title="short", sweeps=(replace(panel.sweeps[0], epochs=1),))
+    figure = replace(figure, panels=(panel, narrow, short), columns=3)
+    reproduce(figure, tmp_path, runs=runs, seeds=1)
+    tables = Tables.read(tmp_path)
+    assert figure.is_of(tables)
+    assert not FIGURES["5"].is_of(tables)
+    assert {row["experiment"].removeprefix(panel.sweeps[0].name) for row in tables.levels} == {
+        " width=0.2 epochs=2",
+        " width=0.1 epochs=2",
+        " width=0.2 epochs=1",
+    }
+    titles = [ax.get_title() for ax in figure.draw(tables).axes if ax.get_title()]
+    assert titles == [panel.title, "narrow", "short"]
+
+
 def test_tables_of_something_else_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no levels\.csv"):
         Tables.read(tmp_path)

@@ -203,6 +203,25 @@ def test_the_page_says_what_the_sentences_say(folder, page, capsys):
     assert advice.replace("\n", " ") in page.said("p")
 
 
+def test_headings_and_tables_say_what_experiments_differ_in(tmp_path):
+    store(tmp_path, WHOLE)
+    store(tmp_path, replace(WHOLE, width=0.5))
+    store(tmp_path, replace(WHOLE, noise=None, scale="small"))
+    store(tmp_path, replace(WHOLE, noise=None))
+    page = Page(report(tmp_path))
+    wanted = ["digits, ε = 20 %, width = 0.2", "digits, ε = 20 %, width = 0.5"]
+    wanted += ["digits, ε = 0 %, scale = small", "digits, ε = 0 %, scale = smoke"]
+    for heading in wanted:
+        assert [text.replace("\N{NO-BREAK SPACE}", " ") for tag, text in page.words if tag == "h2"].count(heading) == 1
+        assert page.said("a").count(heading) == 1
+    rows = (tmp_path / "levels.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {
+        f"{WHOLE.name} width=0.2",
+        f"{WHOLE.name} width=0.5",
+        replace(WHOLE, noise=None).name,
+    }
+
+
 def test_seeds_that_are_missing_are_named(page):
     said = page.said("p", "strong")
     assert f"Not finished: seed 2 has 5 of {LEVELS} levels, seed 7 has 0 of {LEVELS} levels." in said

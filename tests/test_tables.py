@@ -4,6 +4,9 @@ import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
+from fractions import Fraction
+from itertools import permutations
 from pathlib import Path
 
 import pandas
@@ -12,12 +15,16 @@ from helpers import record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsedd import Pruner
 from sparsedd.experiments import Curves, Experiment, Line, Record, Tables, write_levels
+from sparsedd.experiments._labels import labels
+from sparsedd.experiments._sweep import Sweep
 
 SHARE = st.floats(0, 1)
 NUMBER = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
 ANY = st.floats()
 CURVES = st.lists(st.tuples(st.integers(1, 10**6), SHARE, SHARE, ANY, ANY), min_size=1, max_size=4).map(Curves.of)
+CURVE = Curves((1,), (1.0,), (1.0,), (0.1,), (0.1,))
 LEVELS = st.builds(
     record,
     level=st.integers(0, 99),
@@ -49,6 +56,35 @@ def test_tables_are_read_as_they_were_written(levels, curves, seed):
     assert [row["diverged"] for row in read.levels] == [level.diverged for level in levels]
     numbers = [value for row in (*read.levels, *read.epochs) for value in row.values() if isinstance(value, float)]
     assert all(map(math.isfinite, numbers))
+
+
+def test_experiments_of_one_name_are_told_apart():
+    """As soon as there are two, whatever their order; what has a name of its own keeps it."""
+    names = ("train_accuracy", "test_accuracy", "best_test_accuracy", "best_epoch", "train_loss", "test_loss")
+    measures = dict.fromkeys(names, 1.0) | {"clean_accuracy": None, "flipped_accuracy": None}
+    level = Record(0, 0.0, 9, 1.0, 1.0, measures, CURVE)
+    plain = Experiment(levels=3)
+    others = [replace(plain, width=0.5, seed=1), replace(plain, pruner=Pruner(fraction=Fraction(1, 5)))]
+    clean, smoke = replace(plain, noise=None), plain.scaled("smoke")
+    small = [replace(plain, scale="small"), replace(plain, scale="small", seed=3)]
+    for order in permutations([plain, *others]):
+        tables = Tables()
+        for e in [clean, smoke, *small, *order]:
+            tables.add_levels(e, [level])
+            tables.add_curves(e, 0, "sparse", CURVE)
+            tables.add_line(e, 0, Line("direction 0", (0.0,), (1.0,), (1.0,), (None,), (None,)))
+        for rows in (tables.levels, tables.epochs, tables.lines):
+            found = {row["experiment"] for row in rows if row["scale"] == "paper"}
+            assert found == {
+                clean.name,
+                f"{plain.name} width=1.0 pruner.fraction=0.2",
+                f"{plain.name} width=0.5 pruner.fraction=0.2",
+                f"{plain.name} width=1.0 pruner.fraction=Fraction(1, 5)",
+            }
+            assert {row["experiment"] for row in rows if row["scale"] != "paper"} == {plain.name, smoke.name}
+            assert [row["seed"] for row in rows if "width=0.5" in row["experiment"]] == [1]
+        for e, name in labels([plain, *others, clean]).items():
+            assert Sweep.of([row for row in tables.levels if row["scale"] == "paper"], name).seeds == (e.seed,)
 
 
 @given(LEVELS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from sparsedd.data._folder import absent, folder
 from sparsedd.experiments import Experiment, Figure, Store
 from sparsedd.experiments._estimate import makespan, paces
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._redense import shown
 
 
@@ -43,8 +44,8 @@ class Plan:
     def tell(self, title: str) -> None:
         """Print it, with an estimate of how long it would take."""
         print(f"{title}: this is what would run. Nothing is run or written now.")
-        for one in dict.fromkeys(replace(e, seed=0) for e in self.missing):
-            print(f"  {self._of([e for e in self.missing if replace(e, seed=0) == one])}")
+        for one, label in labels(replace(e, seed=0) for e in self.missing).items():
+            print(f"  {label}, {self._of([e for e in self.missing if replace(e, seed=0) == one])}")
         if self.nets:
             lines = {"interpolation": ", and the line from each to its sparse net", "directions": ", and lines around each"}
             nets = f"{len(self.nets)} net{'s' * (len(self.nets) > 1)}"
@@ -59,7 +60,7 @@ class Plan:
         first, last = seeds[0], seeds[-1]
         which = f"seed {first.seed}" if len(seeds) == 1 else f"seeds {first.seed} to {last.seed}"
         total, missing = sum(e.levels for e in seeds), sum(len(self.missing[e]) for e in seeds)
-        return f"{first.name}, {first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; " + (
+        return f"{first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; " + (
             f"{total - missing} of {total} are done" if missing else "all are done"
         )
 

@@ -15,7 +15,7 @@ from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
 from sparsedd.experiments._html import Html, definitions, joined, page, tag, words
 from sparsedd.experiments._illustrations import illustrations
-from sparsedd.experiments._panel import titled
+from sparsedd.experiments._labels import headings
 from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._svg import colors
 from sparsedd.experiments._sweep import Sweep
@@ -48,23 +48,25 @@ def document(families: Sequence[Family], out: Path) -> str:
     """The page."""
     name = out.resolve().name or str(out)
     count = f"{len(families)} experiment{'s' * (len(families) != 1)}"
+    called = headings(f.experiment for f in families)
     links = [
-        tag("li", tag("a", titled(f.experiment), href=f"#family-{k}"), " ", tag("code", f.name))
+        tag("li", tag("a", called[f.experiment], href=f"#family-{k}"), " ", tag("code", f.name))
         for k, f in enumerate(families, 1)
     ]
+    articles = [_article(f, called[f.experiment], out, f"family-{k}") for k, f in enumerate(families, 1)]
     where = tag("p", f"{count}, in ", tag("code", str(out)))
     body = [
         tag("header", tag("p", "sparsedd report", class_="kind"), tag("h1", name), where),
         *([tag("nav", tag("ol", joined(links)), aria_label="experiments")] if len(families) > 1 else []),
-        tag("main", "\n", joined((_article(f, out, f"family-{k}") for k, f in enumerate(families, 1)), "\n\n"), "\n"),
+        tag("main", "\n", joined(articles, "\n\n"), "\n"),
         tag("footer", tag("h2", "Versions"), tag("p", "Those that wrote this page."), definitions(_versions(), "facts")),
     ]
     return page(f"sparsedd report: {name}", joined(body, "\n"), colors())
 
 
-def _article(family: Family, out: Path, key: str) -> Html:
-    experiment, sweep = family.experiment, family.sweep
-    parts = [tag("h2", titled(experiment)), _facts(family), *_notices(family)]
+def _article(family: Family, heading: str, out: Path, key: str) -> Html:
+    sweep = family.sweep
+    parts = [tag("h2", heading), _facts(family), *_notices(family)]
     if isinstance(sweep, Sweep):
         first, *rest = illustrations(sweep, family.results, key)
         parts += [

@@ -14,6 +14,7 @@ from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._panel import NAMES, Panel, moved
 from sparsedd.experiments._reading import SPARSE, Reading, redense_name
@@ -22,7 +23,6 @@ from sparsedd.experiments._run_all import pinned, work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
 from sparsedd.experiments._scales import Scale
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Tables
 
 if TYPE_CHECKING:
@@ -196,18 +196,18 @@ class Figure:
     def is_of(self, tables: Tables) -> bool:
         """Do the tables have all its experiments?"""
         have = {row["experiment"] for row in tables.levels}
-        return {experiment.name for experiment in self.scaled(tables.scale).experiments} <= have
+        return set(labels(self.scaled(tables.scale).experiments).values()) <= have
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
-        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"))
+        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
         return [claim for says in self.claims for claim in says(self.panels, reading)]
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
         """The picture of the tables."""
         from matplotlib import pyplot
 
-        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"))
+        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
         rows = -(-len(self.panels) // self.columns)
         picture, grid = pyplot.subplots(
             rows, self.columns, figsize=(5.2 * self.columns, 0.5 + 3.9 * rows), squeeze=False, layout="constrained"
@@ -231,10 +231,10 @@ class Figure:
         """Each net that the panels look at closely: experiment with its seed, level, folder, factor."""
         if not self.drawing.needs:
             return []
-        rows = _levels(runs, members).levels
+        reading = Reading(_levels(runs, members), self.experiments)
         found: dict[tuple[Experiment, int, PathLike, float], None] = {}
         for panel in self.panels:
-            sweep = Sweep.of(rows, panel.sweeps[0].name)
+            sweep = reading.sweep(panel.sweeps[0])
             for mark in sweep.landmarks if panel.at is None else [sweep.landmarks[panel.at]]:
                 seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0] and e.seed in sweep.seeds]
                 found |= {(experiment, mark.level, runs, panel.factor): None for experiment in seeds}

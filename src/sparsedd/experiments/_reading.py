@@ -1,11 +1,13 @@
 """Reading: a figure's tables, asked for what a panel shows."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._redense import shown
 from sparsedd.experiments._sweep import Array, Landmark, Sweep
 from sparsedd.experiments._tables import MEASURES, Tables
@@ -21,12 +23,13 @@ def redense_name(factor: float) -> str:
 class Reading:
     """What the tables say of an experiment, over its seeds."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, experiments: Iterable[Experiment]) -> None:
         self.tables = tables
+        self.labels = labels(experiments)
         self.sweep = cache(self._sweep)
 
     def _sweep(self, experiment: Experiment) -> Sweep:
-        return Sweep.of(self.tables.levels, experiment.name)
+        return Sweep.of(self.tables.levels, self.labels[experiment])
 
     def landmark(self, experiment: Experiment, place: int) -> Landmark:
         """The dense net (0), or the landmark of the Critical (1), Sweet (2) or Collapsed (3) phase."""
@@ -42,20 +45,21 @@ class Reading:
 
     def directions(self, experiment: Experiment, level: int) -> tuple[Array, Array]:
         """The points α (n,), and the training loss (seeds, directions, n)."""
-        rows = self.tables.lines
-        named = {row["line"] for row in rows if row["experiment"] == experiment.name and row["line"].startswith("direction")}
-        found = [self.line(experiment, level, name) for name in sorted(named)]
+        rows, name = self.tables.lines, self.labels[experiment]
+        named = {row["line"] for row in rows if row["experiment"] == name and row["line"].startswith("direction")}
+        found = [self.line(experiment, level, line) for line in sorted(named)]
         if not found:
-            raise ValueError(f"the tables have no directions of {experiment.name}.")
+            raise ValueError(f"the tables have no directions of {name}.")
         return found[0][0], np.stack([measures["train_loss"] for _, measures in found], axis=1)
 
     def _arrays(
         self, table: list[dict[str, Any]], experiment: Experiment, level: int, key: str, value: str, axis: str
     ) -> tuple[Array, dict[str, Array]]:
-        rows = [row for row in table if (row["experiment"], row["level"], row[key]) == (experiment.name, level, value)]
+        name = self.labels[experiment]
+        rows = [row for row in table if (row["experiment"], row["level"], row[key]) == (name, level, value)]
         seeds = sorted({row["seed"] for row in rows})
         if not rows:
-            raise ValueError(f"the tables have no {value} of level {level} of {experiment.name}.")
+            raise ValueError(f"the tables have no {value} of level {level} of {name}.")
         by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
         n = min(map(len, by_seed))
 

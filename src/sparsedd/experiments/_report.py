@@ -6,6 +6,7 @@ from pathlib import Path
 from sparsedd import _files
 from sparsedd.experiments._document import Family, document
 from sparsedd.experiments._experiment import Experiment, family_of
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._reproduce import save
 from sparsedd.experiments._sentences import advice, summary
 from sparsedd.experiments._store import Store
@@ -57,9 +58,11 @@ def write(out: Path, results: Results, family: str | None = None) -> None:
 def _sweeps(results: Results) -> dict[str, Sweep | ValueError]:
     """The sweep of each family, or why there is none."""
     sweeps: dict[str, Sweep | ValueError] = {}
-    for name in sorted({family_of(experiment) for experiment in results}):
+    called = {family_of(experiment): label for experiment, label in labels(results).items()}
+    for name in sorted(called):
         try:
-            sweeps[name] = sweep_of({e: levels for e, levels in results.items() if family_of(e) == name})
+            one = sweep_of({e: levels for e, levels in results.items() if family_of(e) == name})
+            sweeps[name] = replace(one, name=called[name])
         except ValueError as error:
             sweeps[name] = error
     return sweeps

@@ -14,6 +14,7 @@ import torch
 
 from sparsedd import _checks
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
 
@@ -93,17 +94,18 @@ def run_all(
             ) from error
         raise
     if failed:
-        raise _failure(failed, len(wanted), out) from next(iter(failed.values()))
+        raise _failure(failed, wanted, out) from next(iter(failed.values()))
     return results
 
 
-def _failure(failed: Mapping[Experiment, Exception], count: int, out: object) -> Exception:
+def _failure(failed: Mapping[Experiment, Exception], wanted: Sequence[Experiment], out: object) -> Exception:
     """What is raised when experiments have failed: a wrong value, a wrong type, or else a wrong state, as the first of them."""
     experiment, error = next(iter(failed.items()))
+    called = f"{labels(wanted)[experiment]}, seed {experiment.seed}"
     kind = next((kind for kind in (ValueError, TypeError) if isinstance(error, kind)), RuntimeError)
     return kind(
-        f"{len(failed)} of {count} experiments failed, all others have finished. What was computed is kept in {out}: "
-        f"the same call goes on from there. {experiment.name}, seed {experiment.seed}: {type(error).__name__}: {error}"
+        f"{len(failed)} of {len(wanted)} experiments failed, all others have finished. What was computed is kept in {out}: "
+        f"the same call goes on from there. {called}: {type(error).__name__}: {error}"
     )
 
 

@@ -4,12 +4,14 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._labels import labels
 from sparsedd.experiments._lines import Line
 from sparsedd.experiments._parquet import packed, unpacked
 from sparsedd.sweeps._json import check_number
@@ -54,7 +56,8 @@ class Tables:
     Attributes
     ----------
     levels
-        A row for each experiment, seed and level.
+        A row for each experiment, seed and level. ``experiment`` is its name, and what it differs in from others of its name
+        (and scale) that are there: ``mnist-lenet_300_100-symmetric20-magnitude-ltr width=0.5``.
     epochs
         A row for each epoch of some levels; ``training`` is ``"sparse"``, or ``"re-dense"`` times the factor of its rate.
     lines
@@ -64,6 +67,7 @@ class Tables:
     levels: list[Row] = field(default_factory=list)
     epochs: list[Row] = field(default_factory=list)
     lines: list[Row] = field(default_factory=list)
+    _labels: dict[Experiment, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Tables({', '.join(f'{len(getattr(self, name)):,} rows of {name}' for name in TABLES)})"
@@ -72,20 +76,29 @@ class Tables:
         """A row for each level."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
         for level in levels:
-            row = _key(experiment) | level.to_json() | {"diverged": int(level.diverged)}
+            row = self._key(experiment) | level.to_json() | {"diverged": int(level.diverged)}
             self.levels.append({name: row[name] for name in COLUMNS})
+
+    def _key(self, experiment: Experiment) -> Row:
+        """The columns that say whose a row is; those of one name are told apart as soon as there are two."""
+        if (one := replace(experiment, seed=0)) not in self._labels:
+            before, self._labels = self._labels, labels([*self._labels, one])
+            renamed = {(old, e.scale): self._labels[e] for e, old in before.items() if self._labels[e] != old}
+            for row in chain(self.levels, self.epochs, self.lines) if renamed else ():
+                row["experiment"] = renamed.get((row["experiment"], row["scale"]), row["experiment"])
+        return {"experiment": self._labels[one], "scale": experiment.scale, "seed": experiment.seed}
 
     def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
         """A row for each epoch of the curves."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
-        head = _key(experiment) | {"level": level, "training": training}
+        head = self._key(experiment) | {"level": level, "training": training}
         for k, epoch in enumerate(curves.epoch):
             self.epochs.append(head | {"epoch": epoch} | {name: getattr(curves, name)[k] for name in MEASURES})
 
     def add_line(self, experiment: Experiment, level: int, line: Line) -> None:
         """A row for each point of the line."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
-        head = _key(experiment) | {"level": level, "line": line.name}
+        head = self._key(experiment) | {"level": level, "line": line.name}
         for k, alpha in enumerate(line.alpha):
             self.lines.append(head | {"alpha": alpha} | {name: getattr(line, name)[k] for name in MEASURES})
 
@@ -184,10 +197,6 @@ def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Itera
     table.writerow(columns)
     table.writerows(["" if row[column] is None else row[column] for column in columns] for row in rows)
     return _files.write(path, text.getvalue().encode())
-
-
-def _key(experiment: Experiment) -> Row:
-    return {"experiment": experiment.name, "scale": experiment.scale, "seed": experiment.seed}
 
 
 def read_rows(path: Path) -> list[Row]:
