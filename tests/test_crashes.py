@@ -23,8 +23,9 @@ import pytest
 import torch
 from disk import PowerCut, alike, found, laid, met
 from matplotlib import pyplot
+from test_sweep import net, train
 
-from sparsedd import Mask, _files, noise
+from sparsedd import Mask, Pruner, Sweep, _files, noise
 from sparsedd.experiments import (
     FIGURES,
     Experiment,
@@ -76,6 +77,11 @@ def everything(out):
 def fleet(out):
     """Two seeds, trained as one."""
     list(run_fleet([TOY, replace(TOY, seed=1)], out))
+
+
+def own(out):
+    """A sweep of a user's own: levels of two epochs, a rewind step, the weights of the last level kept."""
+    train(Sweep(out, net(), Pruner(fraction=0.4), levels=2, rewind_step=3, keep="last"))
 
 
 def figure(out):
@@ -146,9 +152,10 @@ def dying(story, out, count):
     ("story", "every"),
     [
         (sweep, 1),
+        (own, 3),
         (everything, 19),
         (fleet, 23),
-        *(pytest.param(story, 1, marks=LONG) for story in (everything, fleet, figure)),
+        *(pytest.param(story, 1, marks=LONG) for story in (own, everything, fleet, figure)),
     ],
 )
 def test_killed_before_any_operation(tmp_path, story, every):
@@ -162,7 +169,11 @@ def test_killed_before_any_operation(tmp_path, story, every):
 
 @pytest.mark.parametrize(
     ("story", "every", "again"),
-    [(sweep, 13, 19), *(pytest.param(*a, marks=LONG) for a in ((sweep, 1, 5), (everything, 3, 41)))],
+    [
+        (sweep, 13, 19),
+        (own, 17, 23),
+        *(pytest.param(*a, marks=LONG) for a in ((sweep, 1, 5), (own, 1, 1), (everything, 3, 41))),
+    ],
 )
 def test_killed_again_while_it_resumes(tmp_path, story, every, again):
     states, kills = {}, 0
@@ -200,7 +211,9 @@ def test_killed_at_any_time(tmp_path, tries):
     said("killed at a random time", everything, f"{tries} runs with {kills} kills")
 
 
-@pytest.mark.parametrize(("story", "every"), [(everything, 47), *(pytest.param(s, 4, marks=LONG) for s in (everything, fleet))])
+@pytest.mark.parametrize(
+    ("story", "every"), [(own, 31), (everything, 47), *(pytest.param(s, 4, marks=LONG) for s in (own, everything, fleet))]
+)
 def test_one_of_four_processes_is_killed(tmp_path, story, every):
     counts, kills = range(1, len(undisturbed(story)[1]) + 1, every), 0
     for count in counts:
@@ -221,7 +234,8 @@ def surviving(disk):
 
 
 @pytest.mark.parametrize(
-    ("story", "most"), [(sweep, 30), *(pytest.param(s, None, marks=LONG) for s in (sweep, everything, fleet, figure))]
+    ("story", "most"),
+    [(sweep, 30), (own, 30), *(pytest.param(s, None, marks=LONG) for s in (sweep, own, everything, fleet, figure))],
 )
 def test_power_is_cut(tmp_path, story, most):
     disks, cut = {}, PowerCut(tmp_path)
@@ -286,7 +300,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(
-    ("story", "every"), [(sweep, 7), *(pytest.param(s, 1, marks=LONG) for s in (sweep, everything, fleet, figure))]
+    ("story", "every"),
+    [(sweep, 7), (own, 11), *(pytest.param(s, 1, marks=LONG) for s in (sweep, own, everything, fleet, figure))],
 )
 def test_a_write_fails(tmp_path, story, every, fault):
     operations = undisturbed(story)[1]
@@ -353,7 +368,7 @@ def test_a_folder_that_may_only_be_read(finished):
 # ---------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize("story", [everything, fleet, figure])
+@pytest.mark.parametrize("story", [own, everything, fleet, figure])
 def test_every_file_is_written_aside_synced_and_put_in_its_place(tmp_path, story):
     seen = []
     with met(tmp_path, lambda *operation: seen.append(operation)):

@@ -190,6 +190,31 @@ def test_more_levels_than_there_were(tmp_path):
     assert len(short.records) == 4
 
 
+def test_more_levels_in_the_middle_of_the_first_lose_nothing(tmp_path):
+    def at(*place):
+        if place == ("epoch", 0, 1):
+            raise Killed
+
+    whole = train(Sweep(tmp_path / "whole", net(), levels=2))
+    with pytest.raises(Killed):
+        train(Sweep(tmp_path / "out", net(), levels=1), at=at)
+    assert found(train(Sweep(tmp_path / "out", net(7), levels=2)).path) == found(whole.path)
+    with pytest.raises(Killed):
+        train(Sweep(tmp_path / "other", net(7), levels=2, config={"lr": 1}), at=at)
+    other = train(Sweep(tmp_path / "other", net(), levels=2))
+    assert found(other.path) == found(whole.path), "what another sweep has begun is gone"
+
+
+def test_files_of_others_stay(tmp_path):
+    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    train(Sweep(tmp_path, net(), levels=1))
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"architectures": ["GPT2"]}')
+    with pytest.raises(ValueError, match=r"config.json is not the configuration of a sweep as sparsedd writes it"):
+        Sweep(tmp_path / "foreign", net(), levels=1)
+
+
 def test_reaching_a_sparsity(tmp_path):
     sweep = train(Sweep(tmp_path, net(width=40), Pruner.reaching(0.9, levels=4), levels=4))
     assert sweep.records[-1].sparsity == pytest.approx(0.9, abs=0.01)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ def clear(path: Path, but: Path | None = None) -> None:
     for torn in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
         if torn != but:
             _remove(torn)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files, so that a power cut doesn't bring them back."""
+    gone = [path for path in paths if path.exists()]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in gone}:
+        _sync(folder)
 
 
 def _remove(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparsedd import _checks
+from sparsedd import _checks, _files
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._rewinder import Rewinder
@@ -139,8 +139,7 @@ class Level:
             if not record.diverged:
                 sweep._prepare_masks(self.number, self.mask)
             store.add(record, sweep._state(), self.mask, momentum)
-            for path in sweep._leftovers():
-                path.unlink(missing_ok=True)
+            _files.remove(sweep._leftovers())
             return record.to_json()
 
         self.finished = Record.from_json(sweep._ranks.first(write))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ except ImportError:  # Windows: two processes must keep out of each other's way 
 
 Value = TypeVar("Value")
 State = TypeVar("State", bound=Mapping[str, Tensor])
+OF_LEVEL = re.compile(r"(\d{2,9})\.(weights|mask|momentum|inside)\.safetensors|(start|beginning)\.safetensors")
 _held: dict[Path, int] = {}  # the folders that this process has locked, each with the thread
 
 
@@ -170,6 +172,10 @@ class Store:
     def beginning_path(self) -> Path:
         """Where the state at step 0 is, if it is not that at the rewind step."""
         return self.path / "beginning.safetensors"
+
+    def stale(self) -> list[Path]:
+        """List the files that belong to levels, where no level has finished."""
+        return [path for path in sorted(self.path.iterdir()) if OF_LEVEL.fullmatch(path.name)]
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """Return the state at the end of a level."""

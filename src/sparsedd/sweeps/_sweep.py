@@ -223,8 +223,7 @@ class Sweep:
         if self._left() is None and not self._leftovers():
             return None  # so that a finished folder may be read-only
         held.enter_context(self._store.locked())
-        for path in self._leftovers():
-            path.unlink(missing_ok=True)
+        _files.remove(self._leftovers())
         if (number := self._left()) is not None:
             self._settle(number)
         return number
@@ -248,9 +247,8 @@ class Sweep:
         """Have the folder hold what a level begins with: configuration, beginning, mask."""
         store, path = self._store, self.path / "config.json"
         if not self._same():
-            if not number:
-                for stale in sorted(self.path.glob("*.safetensors")):  # of a level 0 that never was, of another sweep
-                    stale.unlink()
+            if not number and path.exists() and read_config(path)["key"] != self._config["key"]:
+                _files.remove(store.stale())  # of another sweep, which finished no level
             _files.write(path, text_of(self._config).encode())
         if not number and not self._first.exists():
             self._save_beginning()
