@@ -109,8 +109,11 @@ class Pruner:
         Warns
         -----
         UserWarning
-            When as many of the weights that ``mask`` keeps are.
+            When as many of the weights that ``mask`` keeps are, or when a layer loses its last weight.
         """
+        return _notice_empty(self._prune(model, mask), mask)
+
+    def _prune(self, model: nn.Module, mask: Mask | None) -> Mask:
         fraction = _checks.share("fraction", self.fraction, one=False)
         return self._keep_of(model, mask, lambda size, remaining: remaining - ceil(fraction * remaining))
 
@@ -127,6 +130,9 @@ class Pruner:
         >>> Pruner().prune_to(nn.Linear(10, 10), 0.97)
         Mask(3 of 100 weights, sparsity 97.00%)
         """
+        return _notice_empty(self._prune_to(model, sparsity, mask), mask)
+
+    def _prune_to(self, model: nn.Module, sparsity: float | Fraction, mask: Mask | None) -> Mask:
         density = 1 - _checks.share("sparsity", sparsity, one=False)
         return self._keep_of(model, mask, lambda size, remaining: floor(density * size))
 
@@ -168,6 +174,18 @@ class Pruner:
             ranking = Ranking([_scored(score, name, *old[name]) for name in group], remaining)
             new |= zip(group, ranking.without_lowest(remaining - wanted), strict=True)
         return Mask._of(new)
+
+
+def _notice_empty(mask: Mask, before: Mask | None) -> Mask:
+    """Return the mask; a warning names the layers that have no weights left and had some before."""
+    empty = [name for name, keep in mask.items() if keep.numel() and not keep.any()]
+    already = [] if before is None else [name for name in empty if name in before and not before[name].any()]
+    if empty := [name for name in empty if name not in already]:
+        _checks.warn(
+            f"no weight is left of {listed(map(repr, empty))}: such a layer gives the same for every input, and the model may, "
+            "too. Prune less, prune each layer alone (scope='layer'), or leave it out of the mask."
+        )
+    return mask
 
 
 def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:

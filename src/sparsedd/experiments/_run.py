@@ -96,6 +96,12 @@ class Run(Sweep):
         source = 0 if self.one_shot else number - 1
         return self.problem.prune(self.model, source, lambda pruner: self._prune(pruner, number, mask))
 
+    def _prune(self, pruner: Pruner, number: int, mask: Mask) -> Mask:
+        """Prune without a word of layers that have become empty: the report says which."""
+        if self.one_shot:
+            return pruner._prune_to(self.model, pruner.sparsity(number), mask)
+        return pruner._prune(self.model, mask)
+
     def _beginning(self) -> dict[str, Tensor]:
         return memories(self.problem.original)
 
