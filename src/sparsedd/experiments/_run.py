@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsedd import _checks, models
 from sparsedd._mask import Mask
+from sparsedd._pruner import Pruner
 from sparsedd._state import memories
 from sparsedd.experiments._execution import undisturbed
 from sparsedd.experiments._experiment import Experiment
