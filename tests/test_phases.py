@@ -148,6 +148,11 @@ def test_reprs_are_sentences():
         "Phases(Light, Critical from 68.38%, Sweet from 85.86%, Collapsed from 96.84%)"
     )
     assert repr(phases(*KNOWN["nothing happens"][:3])) == "Phases(Light throughout)"
+    empty = phases([0, 0.5, 0.8], [1, 1, 0.9], [0.7, 0.7, 0.9])
+    assert empty.boundaries[0] == empty.boundaries[1]
+    assert repr(empty) == "Phases(Light, Sweet from 68.38%)"
+    assert repr(double_descent([0, 0.8, 0.9], [0.7, 0.8, 0.75])) == "DoubleDescent(no dip, gain 10.0 points at 80.00%, 1 seed)"
+    assert repr(double_descent([0, 0.8, 0.9], [0.7, 0.6, 0.6])) == "DoubleDescent(no dip, no gain, 1 seed)"
     assert [f"{phase}" for phase in Phase] == ["Light", "Critical", "Sweet", "Collapsed"]
     assert module.phases is phases
 

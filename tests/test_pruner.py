@@ -16,6 +16,8 @@ from torch import nn
 
 from sparsedd import Mask, Pruner, scores
 
+pytestmark = pytest.mark.filterwarnings("ignore:no weight is left of")
+
 
 def vector(values, dtype=torch.float32) -> nn.Module:
     """A module whose only prunable weight, (1, n), has these values."""
@@ -232,6 +234,19 @@ def test_global_scope_may_empty_a_layer():
     model = nn.ModuleList([vector([0.1, 0.2]), vector([1.0, 2.0])])
     mask = Pruner(fraction=0.5).prune(model)
     assert mask.by_layer() == {"0.weight": 1.0, "1.weight": 0.0}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_layer_that_loses_its_last_weight_is_named_once():
+    model, lost = nn.ModuleList([vector([0.1, 0.2]), vector([1.0, 2.0, 3.0])]), "no weight is left of '0.weight': such a layer"
+    mask = Pruner(fraction=0.2).prune(model)  # one of the two is left
+    for prune in (Pruner(fraction=0.2).prune, lambda model, mask: Pruner().prune_to(model, 0.4, mask)):
+        with pytest.warns(UserWarning, match=lost) as warned:
+            emptied = prune(model, mask)
+        assert warned[0].filename == __file__
+    assert Pruner(fraction=0.2).prune(model, emptied).remaining == 2
+    with pytest.warns(UserWarning, match=lost):
+        Pruner().prune_to(model, 0.4)
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])

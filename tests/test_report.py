@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from html import escape
@@ -265,6 +265,58 @@ def test_a_single_evaluation_makes_no_curve(tmp_path):
     captions = Page(report(tmp_path)).said("figcaption")
     assert "Memorisation" in captions
     assert "Dynamics" not in captions
+
+
+def sweep(tmp_path: Path, train: Sequence[float], test: Sequence[float], mask: Callable[[int], Mask] | None = None) -> Page:
+    """The page of a sweep of one seed with these accuracies, and masks."""
+    kept = Store(tmp_path / "runs", WHOLE)
+    for level, a, b in zip(levels_of(0, len(test)), train, test, strict=True):
+        level = replace(level, train_accuracy=a, test_accuracy=b)
+        kept.add(level, {}, mask(level.level) if mask else Mask({"w": torch.ones(1, 1).bool()}))
+    return Page(report(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("test", "said", "phases"),
+    [
+        (
+            (0.7, 0.8, 0.9, 0.5),
+            "There is no dip: up to the peak no net is worse than the dense one. Pruning relieves",
+            "Light 0",
+        ),
+        (
+            (0.7, 0.6, 0.5, 0.5),
+            "There is neither dip nor peak: test accuracy never rises, and is 50.0 % in the end.",
+            "Light 0",
+        ),
+        ((0.7, 0.6, 0.9, 0.5), "Pruning first makes overfitting worse: at 20.00 % sparsity", "Light 0, Critical 1, Sweet 2,"),
+    ],
+)
+def test_where_there_is_no_dip_it_says_so(tmp_path, test, said, phases):
+    page = sweep(tmp_path, (1.0, 1.0, 0.9, 0.5), test)
+    assert said in page.said("p")
+    assert f"By phase, the levels are {phases}" in page.said("p")
+    assert "at 0.00 % sparsity" not in page.said("p")
+    assert ("no dip" in page.said("strong")) == (said[:5] == "There")
+    assert ("no peak" in page.said("strong")) == ("neither" in said)
+
+
+def test_a_phase_without_levels_is_not_listed(tmp_path):
+    page = sweep(tmp_path, (1.0, 1.0, 0.9, 0.5), (0.7, 0.7, 0.9, 0.5))
+    assert page.said("caption").startswith("Where the phases begin")
+    assert "There is no Critical phase." in page.said("p")
+    assert "By phase, the levels are Light 0 to 1, Sweet 2, Collapsed 3." in page.said("p")
+    assert "Critical" not in page.said("span")
+
+
+def test_layers_that_have_lost_all_weights_are_named(tmp_path):
+    def mask(level: int) -> Mask:
+        return Mask({"a": torch.arange(4)[None] < 4 - 2 * level, "b": torch.arange(4)[None] < 4 - level})
+
+    page = sweep(tmp_path, (1.0, 1.0, 0.9, 0.5), (0.7, 0.6, 0.9, 0.5), mask)
+    assert "Layers without weights: a from level 2 on (1 of 1 seeds). What a layer without weights" in page.said("p", "strong")
+    Store(tmp_path / "runs", WHOLE).mask_path(3).unlink()
+    assert "Layers without weights" not in Page(report(tmp_path)).said("strong")
 
 
 def test_clean_labels_have_no_columns_of_wrong_ones(tmp_path):

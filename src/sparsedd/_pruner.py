@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil, floor
 from operator import eq
 from typing import Literal
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,15 @@ class Pruner:
         RuntimeError
             When ``mask`` is None and the model is visibly sparse: more than one of its prunable weights, and at least 5 % of
             them, are exactly zero (layers that are zero throughout don't count).
+
+        Warns
+        -----
+        UserWarning
+            When a layer loses its last weight.
         """
+        return _noticed(self._prune(model, mask), mask)
+
+    def _prune(self, model: nn.Module, mask: Mask | None) -> Mask:
         fraction = _checks.share("fraction", self.fraction, one=False)
         return self._keep_of(model, mask, lambda size, remaining: remaining - ceil(fraction * remaining))
 
@@ -103,6 +112,9 @@ class Pruner:
         >>> Pruner().prune_to(nn.Linear(10, 10), 0.97)
         Mask(3 of 100 weights, sparsity 97.00%)
         """
+        return _noticed(self._prune_to(model, sparsity, mask), mask)
+
+    def _prune_to(self, model: nn.Module, sparsity: float | Fraction, mask: Mask | None) -> Mask:
         density = 1 - _checks.share("sparsity", sparsity, one=False)
         return self._keep_of(model, mask, lambda size, remaining: floor(density * size))
 
@@ -144,6 +156,18 @@ class Pruner:
             ranking = Ranking([_scored(score, name, *old[name]) for name in group], remaining)
             new |= zip(group, ranking.without_lowest(remaining - wanted), strict=True)
         return Mask._of(new)
+
+
+def _noticed(mask: Mask, before: Mask | None) -> Mask:
+    """The mask; a warning names the layers that have no weights left and had some before."""
+    empty = [name for name, keep in mask.items() if keep.numel() and not keep.any() and (before is None or before[name].any())]
+    if empty:
+        warn(
+            f"no weight is left of {listed(map(repr, empty))}: such a layer gives the same for every input, and the model may, "
+            "too. Prune less, prune each layer alone (scope='layer'), or leave it out of the mask.",
+            stacklevel=3,
+        )
+    return mask
 
 
 def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:

@@ -3,7 +3,7 @@
 import platform
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,14 @@ from sparsedd.experiments._sweep import Sweep
 class Family:
     """The seeds of one experiment: what each has finished, and their sweep, or why there is none.
 
-    ``ended`` are the seeds that end early because the net whose masks they take has diverged.
+    ``ended`` are the seeds that end early because the net whose masks they take has diverged; ``emptied`` are the layers that
+    have lost all their weights, with the level of each such seed from which on.
     """
 
     results: Mapping[Experiment, Sequence[Level]]
     sweep: Sweep | ValueError
     ended: Collection[int] = ()
+    emptied: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def experiment(self) -> Experiment:
@@ -114,6 +116,14 @@ def _notices(family: Family) -> Iterator[Html]:
     elif sweep.diverged:
         rest = "The means are of the other seeds." if set(sweep.seeds).isdisjoint(dict(sweep.diverged)) else ""
         yield _notice("Diverged", f"{sweep.note}. {rest or 'What came before is shown.'}")
+
+    if family.emptied:
+        layers = [
+            f"{name} from level {' or '.join(map(str, sorted(set(levels))))} on ({len(levels)} of {len(family.results)} seeds)"
+            for name, levels in family.emptied.items()
+        ]
+        gives = "What a layer without weights gives is the same for every image, and so may be what the net gives."
+        yield _notice("Layers without weights", f"{', '.join(layers)}. {gives}")
 
 
 def _notice(what: str, text: str) -> Html:

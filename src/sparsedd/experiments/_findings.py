@@ -7,6 +7,7 @@ import numpy as np
 from sparsedd import phases
 from sparsedd.experiments._boundaries import Boundary, boundaries
 from sparsedd.experiments._html import Html, definitions, joined, table, tag, words
+from sparsedd.experiments._sentences import span
 from sparsedd.experiments._sweep import Array, Sweep
 from sparsedd.phases import Interval, Phase
 
@@ -33,8 +34,8 @@ def numbers(sweep: Sweep) -> Html:
     spread = f"mean ± std of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
     pairs = {
         "Test accuracy, dense": _number(joined((_mean(dense, 100, 1), words(" %"))), spread),
-        "Change at the dip": change(-dd.dip, dip, dd.dip_sparsity),
-        "Change at the peak": change(dd.gain, dd.gain_interval, dd.peak_sparsity),
+        "Change at the dip": change(-dd.dip, dip, dd.dip_sparsity) if dd.dip else _number("no dip"),
+        "Change at the peak": change(dd.gain, dd.gain_interval, dd.peak_sparsity) if dd.peak_sparsity else _number("no peak"),
         "Learning distance, at most": _number(_mean(distance[:, farthest], 1, 1), at, before),
     }
     return definitions(pairs.items(), "numbers")
@@ -43,17 +44,22 @@ def numbers(sweep: Sweep) -> Html:
 def phases_table(sweep: Sweep) -> Html:
     """Where each phase begins, and which levels it has."""
     several = len(sweep.seeds) > 1
-    levels = {phase: [k for k, s in enumerate(sweep.sparsity.tolist()) if sweep.phases[s] is phase] for phase in Phase}
+    levels, absent = sweep.levels_of_phases, []
     head = ["phase", "begins at sparsity (%)", *["95 % interval (%)"] * several, "levels", "what it is"]
     rows = []
     for b in (Boundary(Phase.LIGHT, float(sweep.sparsity[0]), None, 1.0), *boundaries(sweep)):
+        if b.phase not in levels:
+            sometimes = f" (in {100 * b.reached:.0f} % of resamples there is)" if b.start == inf and b.reached else ""
+            absent.append(f" There is no {b.phase} phase{sometimes}.")
+            continue
         meaning = tag("span", MEANING[b.phase], class_="words")
-        rows.append([_chip(b.phase), _sparsity(b.start), *[_between(b)] * several, _range(levels[b.phase]), meaning])
+        rows.append([_chip(b.phase), _sparsity(b.start), *[_between(b)] * several, span(levels[b.phase]), meaning])
     note = "A boundary lies between the last level of one phase and the first of the next, in the mean over the seeds. " + (
         "The intervals are of a bootstrap over the seeds, and can't be trusted far for a few."
         if several
         else "One seed has no interval: run several."
     )
+    note += "".join(absent)
     return joined((table("Where the phases begin", head, rows), tag("p", note, class_="note")), "\n")
 
 
@@ -111,12 +117,6 @@ def _between(boundary: Boundary) -> str:
     low, high = boundary.interval
     share = f", in {100 * boundary.reached:.0f} % of resamples" if 0 < boundary.reached < 1 else ""
     return "not reached" if low == inf else f"{_sparsity(low)} to {_sparsity(high)}{share}"
-
-
-def _range(levels: list[int]) -> str:
-    if len(levels) > 1:
-        return f"{levels[0]} to {levels[-1]}"
-    return str(levels[0]) if levels else "none"
 
 
 def _signed(difference: float) -> str:

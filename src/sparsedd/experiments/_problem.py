@@ -127,8 +127,8 @@ class Problem:
             scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
         before = fitting(store.mask_path(source), store.mask(source), dense)
         if experiment.one_shot:
-            return pruner.prune_to(model, pruner.sparsity(number), before)
-        return pruner.prune(model, before)
+            return pruner._prune_to(model, pruner.sparsity(number), before)
+        return pruner._prune(model, before)  # the report says which layers have become empty
 
     def begin(self, model: nn.Module, number: int, store: Store) -> tuple[int, Schedule]:
         """Give the model the weights that a level starts from; return the step and the learning rate's schedule."""

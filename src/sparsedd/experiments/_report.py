@@ -1,5 +1,6 @@
 """Report: the table, the pictures, the sentences and the page of the runs in a folder."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,8 +91,29 @@ def _page(out: Path, sweeps: dict[str, Sweep | ValueError]) -> str:
             families[family_of(experiment)][experiment] = levels
     ended = {experiment for experiment in begun if _ended(experiment, begun)}
     return document(
-        [Family(results, sweeps[name], {e.seed for e in ended & results.keys()}) for name, results in families.items()], out
+        [
+            Family(results, sweeps[name], {e.seed for e in ended & results.keys()}, _emptied(out, results))
+            for name, results in families.items()
+        ],
+        out,
     )
+
+
+def _emptied(out: Path, results: Results) -> dict[str, list[int]]:
+    """The levels from which on a layer has no weights, one for each seed in which it has lost them all."""
+    found: dict[str, list[int]] = {}
+    for experiment, levels in results.items():
+        store = Store(out / "runs", experiment)
+        first: dict[str, int] = {}
+        with suppress(ValueError):  # a damaged mask, which verify names
+            for level in reversed(levels):  # masks are nested: most sweeps have no such layer at their end
+                empty = [name for name, sparsity in store.mask(level.level).by_layer().items() if sparsity == 1]
+                first |= dict.fromkeys(empty, level.level)
+                if not empty:
+                    break
+        for name, number in first.items():
+            found.setdefault(name, []).append(number)
+    return found
 
 
 def _ended(experiment: Experiment, begun: Results) -> bool:

@@ -1,11 +1,13 @@
 """Sentences: what happened in a sweep, for people."""
 
+from collections.abc import Sequence
+
 from sparsedd import phases
 from sparsedd.experiments._sweep import Sweep
 
 
 def summary(sweep: Sweep) -> str:
-    """What happened, in three sentences with numbers, whichever way it went; in one if no net was pruned yet."""
+    """What happened, in a few sentences with numbers, whichever way it went; in one if no net was pruned yet."""
     sparsity, train, test = sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"]
     dd = phases.double_descent(sparsity, test)
     at = {s: k for k, s in enumerate(sparsity.tolist())}
@@ -26,11 +28,19 @@ def summary(sweep: Sweep) -> str:
     )
     if len(mean) == 1:
         return dense
+    if dip == peak:
+        never = f"There is neither dip nor peak: test accuracy never rises, and is {mean[-1]:.1f} % in the end."
+        return f"{dense}\n{never}\n{_phases(sweep)}"
+    first = (
+        f"Pruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
+        f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\nThen it {better[1]} it"
+    )
+    if not dip:
+        first = f"There is no dip: up to the peak no net is worse than the dense one.\nPruning {better[1]} overfitting"
     return (
-        f"{dense}\nPruning first {worse[0]} overfitting worse: at {100 * sparsity[dip]:.2f} % sparsity test accuracy is "
-        f"{mean[dip]:.1f} %, {_points(-dd.dip)} the dense net{between(dd.dip_interval)}.\n"
-        f"Then it {better[1]} it: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
-        f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}."
+        f"{dense}\n{first}: at {100 * sparsity[peak]:.2f} % test accuracy is {mean[peak]:.1f} %, "
+        f"{_points(dd.gain)} the dense net{between(dd.gain_interval)}{end}.\n"
+        f"{_phases(sweep)}"
     )
 
 
@@ -40,14 +50,25 @@ def advice(sweep: Sweep, resamples: int = 10_000) -> phases.Advice:
 
 
 def last_level(sweep: Sweep) -> str:
-    """One line: the last level, in the mean over the seeds."""
+    """One line: the last level, in the mean over the seeds; the levels to come may show that it is of another phase."""
     level, now = sweep.rows[0][-1], advice(sweep, resamples=1).phase  # which knows a dip that has not ended yet
     train, test = (sweep[f"{part}_accuracy"][:, -1] for part in ("train", "test"))
     spread = f" ± {100 * test.std(ddof=1):.1f}" if len(test) > 1 else ""
-    return (
+    return (  # rounded as the summary rounds
         f"level {level['level']:2d}  sparsity {100 * level['sparsity']:7.3f} %  {level['remaining']:9,} weights  "
-        f"train {100 * train.mean():5.1f} %  test {100 * test.mean():5.1f}{spread} %  {now}"  # rounded as the summary rounds
+        f"train {100 * train.mean():5.1f} %  test {100 * test.mean():5.1f}{spread} %  {now} so far"
     )
+
+
+def _phases(sweep: Sweep) -> str:
+    """Which levels each phase has."""
+    levels = sweep.levels_of_phases
+    return f"By phase, the levels are {', '.join(f'{phase} {span(found)}' for phase, found in levels.items())}."
+
+
+def span(levels: Sequence[int]) -> str:
+    """The first and the last of levels in a row."""
+    return f"{levels[0]} to {levels[-1]}" if len(levels) > 1 else str(levels[0])
 
 
 def _verdict(difference: float, interval: phases.Interval) -> tuple[str, str]:

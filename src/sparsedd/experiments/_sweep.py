@@ -125,6 +125,14 @@ class Sweep:
         """Of the mean over the seeds."""
         return phases.phases(self.sparsity, self["train_accuracy"], self["test_accuracy"])
 
+    @property
+    def levels_of_phases(self) -> dict[Phase, list[int]]:
+        """The levels that are in each phase; an empty one is not there."""
+        found: dict[Phase, list[int]] = {}
+        for level, sparsity in enumerate(self.sparsity.tolist()):
+            found.setdefault(self.phases[sparsity], []).append(level)
+        return found
+
     @cached_property
     def landmarks(self) -> tuple[Landmark, ...]:
         """The dense net, the dip, the peak and the last level, with what :func:`.phases` says of them."""

@@ -16,7 +16,7 @@ class DoubleDescent:
     Attributes
     ----------
     dip, gain
-        t_0 - t at the dip, and t at the peak - t_0, in the mean over the seeds. Negative where there is none.
+        t_0 - t at the dip, and t at the peak - t_0, in the mean over the seeds. A dip of 0 is none; a gain may be negative.
     dip_interval, gain_interval
         Bootstrap intervals over the seeds, at the sparsities found in the mean curve; nan for a single seed.
     dip_sparsity, peak_sparsity
@@ -34,10 +34,9 @@ class DoubleDescent:
     seeds: int
 
     def __repr__(self) -> str:
-        dip, gain = (
-            f"{what} {100 * size:.1f} points at {where:.2%}"
-            for what, size, where in (("dip", self.dip, self.dip_sparsity), ("gain", self.gain, self.peak_sparsity))
-        )
+        dip = f"dip {100 * self.dip:.1f} points at {self.dip_sparsity:.2%}" if self.dip else "no dip"
+        risen = self.peak_sparsity > self.dip_sparsity
+        gain = f"gain {100 * self.gain:.1f} points at {self.peak_sparsity:.2%}" if risen else "no gain"
         return f"DoubleDescent({dip}, {gain}, {self.seeds} {'seed' if self.seeds == 1 else 'seeds'})"
 
 

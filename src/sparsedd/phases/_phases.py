@@ -60,8 +60,11 @@ class Phases:
         return self._landmarks
 
     def __repr__(self) -> str:
+        after = (*self.boundaries[1:], inf)  # a phase that ends where it begins is empty
         starts = ", ".join(
-            f"{phase} from {start:.2%}" for phase, start in zip(list(Phase)[1:], self.boundaries, strict=True) if start < inf
+            f"{phase} from {start:.2%}"
+            for phase, start, end in zip(list(Phase)[1:], self.boundaries, after, strict=True)
+            if start < end
         )
         return f"Phases(Light{', ' + starts if starts else ' throughout'})"
 
