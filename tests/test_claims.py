@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sparsedd.experiments import FIGURES, Tables
-from sparsedd.experiments._claim import Effect, judged
+from sparsedd.experiments._claim import Effect, judge
 from sparsedd.experiments._tables import COLUMNS
 
 LEVELS = 16
@@ -88,7 +88,7 @@ def test_an_interval_is_students():
 )
 def test_a_verdict_needs_an_interval_on_one_side(values, bounds, verdict):
     effect = Effect("", np.array(values), **bounds)
-    assert effect.verdict == judged("", effect).verdict == verdict
+    assert effect.verdict == judge("", effect).verdict == verdict
 
 
 def test_seeds_that_agree_on_a_step_know_it_no_better_than_that():
@@ -101,16 +101,16 @@ def test_seeds_that_agree_on_a_step_know_it_no_better_than_that():
 
 def test_what_can_not_be_told_is_not():
     yes = Effect("", np.array([1.0, 1.1, 0.9]))
-    assert judged("", yes, told=False).verdict == "cannot be told"
+    assert judge("", yes, told=False).verdict == "cannot be told"
 
 
 def test_a_claim_needs_all_of_its_effects():
     yes, no, maybe = (Effect("", np.array(v)) for v in ([1.0, 1.1, 0.9], [-1.0, -1.1, -0.9], [1.0, -1.1, 0.9]))
-    assert judged("", yes, yes).verdict == "agrees"
-    assert judged("", yes, maybe).verdict == "cannot be told"
-    assert judged("", maybe, no).verdict == judged("", yes, no).verdict == "disagrees"
-    assert judged("", yes, given=maybe).verdict == judged("", no, given=no).verdict == "cannot be told"
-    assert judged("", yes, given=yes).verdict == "agrees"
+    assert judge("", yes, yes).verdict == "agrees"
+    assert judge("", yes, maybe).verdict == "cannot be told"
+    assert judge("", maybe, no).verdict == judge("", yes, no).verdict == "disagrees"
+    assert judge("", yes, given=maybe).verdict == judge("", no, given=no).verdict == "cannot be told"
+    assert judge("", yes, given=yes).verdict == "agrees"
 
 
 # ---------------------------------------------------------------- each claim of the paper

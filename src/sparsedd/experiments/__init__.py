@@ -1,10 +1,12 @@
 """Experiments: the prune-retrain sweep of the paper as a value, a generator of finished levels, and a folder that resumes."""
 
-from sparsedd.experiments._claim import Claim
+from sparsedd.experiments._claim import Claim, Effect, judge
+from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._figures import FIGURES
 from sparsedd.experiments._lines import Line, directions, interpolation
+from sparsedd.experiments._measures import Measures
 from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.experiments._redense import Redense, redense, redense_weights
@@ -33,16 +35,20 @@ __all__ = [
     "FIGURES",
     "PRESETS",
     "Claim",
+    "Drawing",
+    "Effect",
     "Experiment",
     "Figure",
     "Finding",
     "Line",
+    "Measures",
     "Panel",
     "Redense",
     "Store",
     "Tables",
     "directions",
     "interpolation",
+    "judge",
     "redense",
     "redense_weights",
     "reinit",

@@ -103,10 +103,13 @@ class Effect:
         return f"{self.text}: {mean}{self.unit} ({spread}{bound})"
 
 
-def judged(claim: str, *effects: Effect, given: Effect | None = None, told: bool = True) -> Claim:
-    """The verdict on a claim about all of the effects.
+def judge(claim: str, *effects: Effect, given: Effect | None = None, told: bool = True) -> Claim:
+    """Return a claim with its verdict: it agrees where all effects do, and disagrees where one does.
 
     It can't be told where what must be ``given`` is not sure, or where ``told`` is false: the sweep has no such phase.
+
+    >>> print(judge("the net loses weights", Effect("loss", np.array([0.11, 0.10, 0.12]))))
+    the net loses weights: agrees. Measured: loss: 11.0 points (95 % interval 8.5 to 13.5).
     """
     verdicts = {effect.verdict for effect in effects}
     verdict: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot be told"

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsedd import landscape, phases
-from sparsedd.experiments._claim import Claim, Effect, judged
+from sparsedd.experiments._claim import Claim, Effect, judge
+from sparsedd.experiments._measures import Measures, redense_name
 from sparsedd.experiments._panel import Panel
-from sparsedd.experiments._reading import Reading, redense_name
 from sparsedd.experiments._sweep import Array, Sweep, dip_and_peak
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
 LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density
 
 Panels: TypeAlias = Sequence[Panel]
-Claims: TypeAlias = Callable[[Panels, Reading], Iterator[Claim]]
+Claims: TypeAlias = Callable[[Panels, Measures], Iterator[Claim]]
 
 
 # ---------------------------------------------------------------- measured at places that the other seeds choose
@@ -90,24 +90,24 @@ def _regained(sweep: Sweep) -> Array:
 # ---------------------------------------------------------------- the claims, by what a figure shows
 
 
-def double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def double_descent(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Sections 2.1 and 2.3: first worse, then better than the dense net."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         test, (dips, peaks), (dip, peak) = sweep["test_accuracy"], _places(sweep), _where(sweep)
-        yield judged(
+        yield judge(
             f"{panel.title}: with growing sparsity test accuracy first falls below that of the dense net, then rises above it",
             Effect(f"fall at {dip} sparsity", test[:, 0] - _at(test, dips)),
             Effect(f"gain at {peak}", _at(test, peaks) - test[:, 0]),
         )
 
 
-def four_phases(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def four_phases(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 2.3: Light, Critical, Sweet, Collapsed."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         train, test, (dips, peaks) = sweep["train_accuracy"], sweep["test_accuracy"], _places(sweep)
-        yield judged(
+        yield judge(
             f"{panel.title}: there are four phases, here {sweep.phases!r}",
             Effect("fall of test accuracy in the Critical phase", test[:, 0] - _at(test, dips)),
             Effect("gain in the Sweet phase", _at(test, peaks) - test[:, 0]),
@@ -116,12 +116,12 @@ def four_phases(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def memorises(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def memorises(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 2.3: up to the dip the net learns its wrong labels by heart, beyond it they are forgotten first."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         wrong, right, (dips, peaks) = sweep["flipped_accuracy"], sweep["clean_accuracy"], _places(sweep)
-        yield judged(
+        yield judge(
             f"{panel.title}: up to the dip most wrong labels are memorised, and at the peak hardly any, but the right ones are",
             Effect("wrong labels learned by the dense net", wrong[:, 0], " %", above=0.5, limit=1.0),
             Effect("at the dip", _at(wrong, dips), " %", above=0.5, limit=1.0),
@@ -130,11 +130,11 @@ def memorises(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def no_double_descent(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 4: without label noise there is no dip to be seen."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
-        yield judged(
+        sweep = measures.sweep(panel.sweeps[0])
+        yield judge(
             f"{panel.title}: without label noise test accuracy does not fall by a point and rise again",
             Effect("what it falls and regains", _regained(sweep), below=POINT),
             given=Effect(
@@ -143,12 +143,12 @@ def no_double_descent(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def noise_shifts(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def noise_shifts(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 2.3: more noise moves the Critical phase to lower and the Sweet phase to higher sparsity."""
     for less, more in pairwise(panels):
-        pair = _common([reading.sweep(panel.sweeps[0]) for panel in (less, more)])
+        pair = _common([measures.sweep(panel.sweeps[0]) for panel in (less, more)])
         (critical, sweet), (critical_more, sweet_more) = map(_dip_and_peak_of_each, pair)
-        yield judged(
+        yield judge(
             f"from {less.title} to {more.title} the Critical phase moves to lower and the Sweet phase to higher sparsity",
             _shift("shift of the dip to lower sparsity", critical_more - critical),
             _shift("shift of the peak to higher sparsity", sweet - sweet_more),
@@ -173,12 +173,12 @@ def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
     ]
 
 
-def reinitialized_tickets(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def reinitialized_tickets(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 4: re-initialised tickets are ahead in sparsity, and sometimes win."""
     for panel in panels:
-        ticket, other = _common([reading.sweep(experiment) for experiment in panel.sweeps])
+        ticket, other = _common([measures.sweep(experiment) for experiment in panel.sweeps])
         (critical, sweet), (critical_other, sweet_other) = _dip_and_peak_of_each(ticket), _dip_and_peak_of_each(other)
-        yield judged(
+        yield judge(
             f"{panel.title}: with new initial weights the Critical and the Sweet phase move to lower sparsity",
             _shift("shift of the dip to lower sparsity", critical_other - critical),
             _shift("shift of the peak to lower sparsity", sweet_other - sweet),
@@ -186,7 +186,7 @@ def reinitialized_tickets(panels: Panels, reading: Reading) -> Iterator[Claim]:
         ahead = other["test_accuracy"] - ticket["test_accuracy"]
         best = np.array([_best_level(mean) for mean in _others(ahead)])
         where = f"{100 * ticket.sparsity[_best_level(ahead.mean(axis=0))]:.2f} %"
-        yield judged(
+        yield judge(
             f"{panel.title}: new initial weights sometimes beat the lottery ticket",
             Effect(f"advantage over the ticket at {where} sparsity, where it is largest", _at(ahead, best)),
         )
@@ -197,12 +197,12 @@ def _best_level(curve: Array) -> int:
     return int(curve[1:].argmax()) + 1 if len(curve) > 1 else 0
 
 
-def best_dips_less(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def best_dips_less(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 4: the best accuracy over the epochs has hardly a dip."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         last, best = _dip(sweep), _dip(sweep, "best_test_accuracy")
-        yield judged(
+        yield judge(
             f"{panel.title}: the best test accuracy of all epochs falls less in the Critical phase than that of the last epoch",
             Effect(
                 f"fall at the last epoch, {100 * last.mean():.1f}, less that at the best, {100 * best.mean():.1f}", last - best
@@ -210,59 +210,59 @@ def best_dips_less(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def gap_follows(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def gap_follows(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Fig. 32: the generalisation gap is a double descent, too."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         gap, (dips, peaks) = sweep["train_accuracy"] - sweep["test_accuracy"], _places(sweep)
-        yield judged(
+        yield judge(
             f"{panel.title}: the generalisation gap grows in the Critical phase, then falls below the dense net's",
             Effect("growth where test accuracy is lowest", _at(gap, dips) - gap[:, 0]),
             Effect("decline where it is highest", gap[:, 0] - _at(gap, peaks)),
         )
 
 
-def converges(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def converges(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 2.3: models of all sparsities converge, so that the rise is not for want of training."""
     for panel in panels:
         effects = []
-        for mark in reading.sweep(panel.sweeps[0]).landmarks:
-            epochs, measures = reading.curves(panel.sweeps[0], mark.level)
-            tenth, train = max(1, len(epochs) // 10), measures["train_accuracy"]
+        for mark in measures.sweep(panel.sweeps[0]).landmarks:
+            epochs, values = measures.curves(panel.sweeps[0], mark.level)
+            tenth, train = max(1, len(epochs) // 10), values["train_accuracy"]
             before, after = train[:, -2 * tenth : -tenth], train[:, -tenth:]
             moved = np.abs(after.mean(axis=1) - before.mean(axis=1)) if before.size else np.full(len(train), np.nan)
             effects.append(Effect(f"change at {100 * mark.sparsity:.2f} % sparsity", moved, below=POINT))
-        yield judged(f"{panel.title}: in the last fifth of the epochs training accuracy moves by less than a point", *effects)
+        yield judge(f"{panel.title}: in the last fifth of the epochs training accuracy moves by less than a point", *effects)
 
 
-def distance_follows(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def distance_follows(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 3.2: learning distance and test accuracy go together, up to the Sweet phase."""
     for panel in panels:
-        sweep = reading.sweep(panel.sweeps[0])
+        sweep = measures.sweep(panel.sweeps[0])
         test, distance, peak = sweep["test_accuracy"], sweep["learning_distance"], sweep.landmarks[2].level
         rho = np.array([_rank_correlation(d[: peak + 1], t[: peak + 1]) for d, t in zip(distance, test, strict=True)])
-        yield judged(
+        yield judge(
             f"{panel.title}: up to the peak of test accuracy, the farther from initialisation the worse",
             Effect("Spearman's correlation of distance and accuracy", rho, "", below=0.0, limit=1.0),
         )
         apart = np.abs(test[:, : peak + 1].argmin(axis=1) - distance[:, : peak + 1].argmax(axis=1)).astype(np.float64)
-        yield judged(
+        yield judge(
             f"{panel.title}: the learning distance is longest within a level of the dip of test accuracy",
             Effect("levels from one to the other", apart, "", below=1.5, quantum=1.0),
         )
 
 
-def overfits_again(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def overfits_again(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 3.1: without the mask, a net of the Sweet phase leaves its solution and overfits."""
     for panel in panels:
         if panel.at != 2:
             continue
-        experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at)
+        experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at)
         sparse, dense = (
-            {name: values[:, -1] for name, values in reading.curves(experiment, mark.level, training)[1].items()}
+            {name: values[:, -1] for name, values in measures.curves(experiment, mark.level, training)[1].items()}
             for training in ("sparse", redense_name(panel.factor))
         )
-        yield judged(
+        yield judge(
             f"{panel.title}: trained on without its mask, the net fits its training labels better and the test images worse",
             Effect("rise of training accuracy", dense["train_accuracy"] - sparse["train_accuracy"]),
             Effect("fall of test accuracy", sparse["test_accuracy"] - dense["test_accuracy"]),
@@ -270,16 +270,16 @@ def overfits_again(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def monotone_path(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def monotone_path(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Section 3.1: there is no barrier between a sparse net and its re-dense one."""
     for panel in panels:
         if not panel.at:
             continue
-        experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at)
-        loss = reading.line(experiment, mark.level, "interpolation")[1]["train_loss"]
+        experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at)
+        loss = measures.line(experiment, mark.level, "interpolation")[1]["train_loss"]
         fall = loss[:, 0] - loss[:, -1]
         rise = (loss - np.minimum.accumulate(loss, axis=1)).max(axis=1) / np.where(fall > 0, fall, np.nan)
-        yield judged(
+        yield judge(
             f"{panel.title}, {100 * mark.sparsity:.2f} %: training loss falls monotonically on the line to the re-dense net",
             Effect("fall", fall, ""),
             Effect("largest rise on the way, as a share of the fall", rise, "", below=POINT),
@@ -287,16 +287,16 @@ def monotone_path(panels: Panels, reading: Reading) -> Iterator[Claim]:
         )
 
 
-def sharper(panels: Panels, reading: Reading) -> Iterator[Claim]:
+def sharper(panels: Panels, measures: Measures) -> Iterator[Claim]:
     """Fig. 8: the sparser the net was, the sharper the minimum of its re-dense net."""
     for panel in panels:
-        marks = reading.sweep(panel.sweeps[0]).landmarks
+        marks = measures.sweep(panel.sweeps[0]).landmarks
         sharpness = []
         for mark in marks:
-            alpha, loss = reading.directions(panel.sweeps[0], mark.level)
+            alpha, loss = measures.directions(panel.sweeps[0], mark.level)
             finite = np.isfinite(loss).all() and (loss > 0).all()
             sharpness.append([landscape.sharpness(alpha, seed) if finite else np.nan for seed in loss])
-        yield judged(
+        yield judge(
             f"{panel.title}: the sparser the net was, the sharper the minimum that re-dense training finds",
             *(
                 Effect(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from sparsedd import plotting
+from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Panel
-from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,50 +24,50 @@ class Drawing:
     Attributes
     ----------
     draw
-        ``(axes, panel, reading)``.
+        ``(axes, panel, measures)``.
     needs
         What is computed at the landmarks besides the sweeps; None: nothing.
     """
 
-    draw: "Callable[[Axes, Panel, Reading], None]"
+    draw: "Callable[[Axes, Panel, Measures], None]"
     needs: Needs | None = None
 
 
-def _accuracy(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    sweep = reading.sweep(panel.sweeps[0])
+def _accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
     plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
     ax.set_title(panel.title)
 
 
-def _phases(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    sweep = reading.sweep(panel.sweeps[0])
+def _phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
     accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
     plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
     ax.set_title(panel.title, pad=18)
 
 
-def _distance(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    sweep = reading.sweep(panel.sweeps[0])
+def _distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
     plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
     ax.set_title(panel.title)
 
 
-def _best(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    sweep = reading.sweep(panel.sweeps[0])
+def _best(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
     curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
     plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
     ax.set_title(panel.title)
 
 
-def _gap(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    sweep = reading.sweep(panel.sweeps[0])
+def _gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
     gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
     plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
     ax.set_title(panel.title)
 
 
-def _tickets(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    ticket, other = (reading.sweep(experiment) for experiment in panel.sweeps)
+def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    ticket, other = (measures.sweep(experiment) for experiment in panel.sweeps)
     n = min(len(ticket.sparsity), len(other.sparsity))
     curves = {"lottery ticket": ticket, "new initial weights": other}
     values = {label: 100 * sweep["test_accuracy"][:, :n] for label, sweep in curves.items()}
@@ -75,21 +75,21 @@ def _tickets(ax: "Axes", panel: Panel, reading: Reading) -> None:
     ax.set_title(panel.title)
 
 
-def _dynamics(ax: "Axes", panel: Panel, reading: Reading) -> None:
+def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
     experiment = panel.sweeps[0]
-    found = {str(mark): reading.curves(experiment, mark.level) for mark in reading.sweep(experiment).landmarks}
+    found = {str(mark): measures.curves(experiment, mark.level) for mark in measures.sweep(experiment).landmarks}
     test, train = (
-        {label: (epochs, 100 * measures[f"{part}_accuracy"]) for label, (epochs, measures) in found.items()}
+        {label: (epochs, 100 * values[f"{part}_accuracy"]) for label, (epochs, values) in found.items()}
         for part in ("test", "train")
     )
     plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
     ax.set_title(panel.title)
 
 
-def _redense(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    experiment, mark = panel.sweeps[0], reading.landmark(panel.sweeps[0], panel.at or 0)
+def _redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at or 0)
     (epochs, sparse), (more, dense) = (
-        reading.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
+        measures.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
     )
     x = np.concatenate([epochs, more])
     curves = {
@@ -100,16 +100,16 @@ def _redense(ax: "Axes", panel: Panel, reading: Reading) -> None:
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _interpolation(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    mark = reading.landmark(panel.sweeps[0], panel.at or 0)
-    alpha, measures = reading.line(panel.sweeps[0], mark.level, "interpolation")
-    plotting.interpolation(alpha, **measures, ax=ax)
+def _interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    mark = measures.landmark(panel.sweeps[0], panel.at or 0)
+    alpha, values = measures.line(panel.sweeps[0], mark.level, "interpolation")
+    plotting.interpolation(alpha, **values, ax=ax)
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _directions(ax: "Axes", panel: Panel, reading: Reading) -> None:
-    marks = reading.sweep(panel.sweeps[0]).landmarks
-    found = {str(mark): reading.directions(panel.sweeps[0], mark.level) for mark in marks}
+def _directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    marks = measures.sweep(panel.sweeps[0]).landmarks
+    found = {str(mark): measures.directions(panel.sweeps[0], mark.level) for mark in marks}
     alpha = found[str(marks[0])][0]
     plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
     ax.set_title(panel.title)

@@ -16,8 +16,8 @@ from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
 from sparsedd.experiments._lines import directions, interpolation
+from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import NAMES, Panel, moved
-from sparsedd.experiments._reading import SPARSE, Reading, redense_name
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run_all import pinned, work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
@@ -45,7 +45,7 @@ class Figure:
     caption
         What it shows.
     panels
-        In the order of reading.
+        In the order in which they are read.
     drawing
         How a panel is drawn, and what it needs besides sweeps.
     claims
@@ -200,29 +200,29 @@ class Figure:
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""
-        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
-        return [claim for says in self.claims for claim in says(self.panels, reading)]
+        measures = Measures(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
+        return [claim for says in self.claims for claim in says(self.panels, measures)]
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
         """The picture of the tables."""
         from matplotlib import pyplot
 
-        reading = Reading(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
+        measures = Measures(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
         rows = -(-len(self.panels) // self.columns)
         picture, grid = pyplot.subplots(
             rows, self.columns, figsize=(5.2 * self.columns, 0.5 + 3.9 * rows), squeeze=False, layout="constrained"
         )
         try:
             for panel, ax in zip(self.panels, grid.flat, strict=False):
-                self.drawing.draw(ax, panel, reading)
-                if note := "\n".join(dict.fromkeys(filter(None, (reading.sweep(e).note for e in panel.sweeps)))):
+                self.drawing.draw(ax, panel, measures)
+                if note := "\n".join(dict.fromkeys(filter(None, (measures.sweep(e).note for e in panel.sweeps)))):
                     ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8, color="#c0392b")
         except BaseException:
             pyplot.close(picture)
             raise
         for ax in grid.flat[len(self.panels) :]:
             ax.remove()
-        counts = sorted({len(reading.sweep(experiment).seeds) for experiment in self.experiments})
+        counts = sorted({len(measures.sweep(experiment).seeds) for experiment in self.experiments})
         seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
         picture.suptitle(f"{self.label}, {self.scale} scale, {seeds}", fontsize=11)
         return picture
@@ -231,10 +231,10 @@ class Figure:
         """Each net that the panels look at closely: experiment with its seed, level, folder, factor."""
         if not self.drawing.needs:
             return []
-        reading = Reading(_levels(runs, members), self.experiments)
+        measures = Measures(_levels(runs, members), self.experiments)
         found: dict[tuple[Experiment, int, PathLike, float], None] = {}
         for panel in self.panels:
-            sweep = reading.sweep(panel.sweeps[0])
+            sweep = measures.sweep(panel.sweeps[0])
             for mark in sweep.landmarks if panel.at is None else [sweep.landmarks[panel.at]]:
                 seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0] and e.seed in sweep.seeds]
                 found |= {(experiment, mark.level, runs, panel.factor): None for experiment in seeds}

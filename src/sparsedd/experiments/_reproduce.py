@@ -12,7 +12,7 @@ import torch
 from sparsedd import _checks, _files
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._figure import Figure
-from sparsedd.experiments._reading import Reading
+from sparsedd.experiments._measures import Measures
 from sparsedd.experiments._tables import Tables
 
 PathLike = str | os.PathLike[str]
@@ -105,7 +105,7 @@ def save(picture: Any, path: Path, **options: Any) -> None:
 
 def told(figure: Figure, claims: Sequence[Claim], tables: Tables) -> str:
     """What the figure shows, a sentence for each claim, and which seeds have diverged, in Markdown."""
-    sweeps = map(Reading(tables, figure.experiments).sweep, figure.experiments)
+    sweeps = map(Measures(tables, figure.experiments).sweep, figure.experiments)
     notes = [f"{sweep.name}: {sweep.note}, left out of the means." for sweep in sweeps if sweep.diverged]
     caption = f"{figure.label}, {figure.scale} scale. {figure.caption}."
     if figure.scale == "smoke":

@@ -1,4 +1,4 @@
-"""Reading: a figure's tables, asked for what a panel shows."""
+"""Measures: a figure's tables, asked for what a panel shows."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -20,8 +20,14 @@ def redense_name(factor: float) -> str:
     return f"re-dense × {shown(factor)}"
 
 
-class Reading:
-    """What the tables say of an experiment, over its seeds."""
+class Measures:
+    """What a figure's tables say of its experiments, over their seeds: what drawings draw, and claims judge.
+
+    Attributes
+    ----------
+    sweep
+        ``sweep(experiment)`` has its levels as arrays: ``["test_accuracy"]`` (seeds, levels), ``.sparsity`` (levels,).
+    """
 
     def __init__(self, tables: Tables, experiments: Iterable[Experiment]) -> None:
         self.tables = tables
