@@ -14,7 +14,7 @@ from bench import report
 from scipy.stats import t as student
 
 from sparsedd.experiments import PRESETS, Experiment, Record, run_all, run_fleet
-from sparsedd.experiments._pool import workers
+from sparsedd.sweeps._workers import workers
 
 SEEDS = 6
 DEMO = PRESETS["lenet-digits"]

@@ -19,7 +19,20 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 import sparsedd
-from sparsedd import Enforcement, Mask, NoisyLabels, Pruner, Rewinder, convert, data, experiments, loggers, models, plotting
+from sparsedd import (
+    Enforcement,
+    Mask,
+    NoisyLabels,
+    Pruner,
+    Rewinder,
+    convert,
+    data,
+    experiments,
+    loggers,
+    models,
+    plotting,
+    sweeps,
+)
 from sparsedd.distributed import agree
 from sparsedd.experiments import Experiment, Store
 from sparsedd.fleet import Fleet, cross_entropy
@@ -299,6 +312,12 @@ def an_experiment(out: Path) -> None:
     repr((store, levels[0], levels[0].epochs))
 
 
+@of("sweeps.workers")
+def pool(out: Path) -> None:
+    with sweeps.workers(1) as executor:
+        executor.submit(abs, -1).result()
+
+
 @of("Sweep", "sweeps.Sweep", "sweeps.Level")
 def a_sweep(out: Path) -> None:
     model = nn.Linear(5, 3)
@@ -315,10 +334,11 @@ def a_sweep(out: Path) -> None:
         repr((level, level.sparsity, level.record(train=evaluation, test=evaluation)))
     repr((sweep, sweep.records, sweep.curves(), sweep.mask(1), sweep.weights(1)))
     sweep.export(2, out / "net.pt")
+    sweep.derive(1, "norm", lambda model: model.weight.norm().item())
 
 
 @of("experiments.run", "experiments.reinit", "experiments.run_all", "experiments.work", "experiments.run_fleet")
-def sweeps(out: Path) -> None:
+def all_ways_to_run(out: Path) -> None:
     for score in ("magnitude", "gradient", "random"):
         experiment = replace(SMOKE, pruner=Pruner(score), noise=Symmetric(0.2), augmentation=(data.Shift(1),), momentum=0.9)
         list(experiments.run(experiment, out))

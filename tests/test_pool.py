@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from sparsedd import _files
-from sparsedd.experiments._pool import submitted, watched, workers
+from sparsedd.sweeps._workers import submitted, watched, workers
 
 
 def stuck(path):

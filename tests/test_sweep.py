@@ -232,6 +232,33 @@ def test_a_level_that_diverged_ends_the_sweep(tmp_path):
     assert not list(sweep)
 
 
+def test_what_is_made_of_a_level_is_made_once(tmp_path):
+    sweep, asked = train(Sweep(tmp_path, net(), Pruner(fraction=0.4), levels=2)), []
+
+    def norms(model):
+        asked.append(model)
+        return {"norm": model[0].weight.norm().item(), "none": None}
+
+    first = sweep.derive(1, "norms", norms)
+    assert first == {"norm": sweep.weights(1)["0.weight"].norm().item(), "none": None}
+    assert Sweep(tmp_path, net(1), Pruner(fraction=0.4), levels=2).derive(1, "norms", norms) == first
+    assert sweep.derive(0, "norms", norms) != first
+    assert len(asked) == 2
+    lines = (tmp_path / "levels.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "levels.jsonl").write_text(lines[0])
+    for level in sweep:
+        level.record()  # without training: another level 1
+    assert sweep.derive(1, "norms", norms) != first
+    for name, make, error, message in (
+        ("../x", norms, ValueError, "lower-case letters"),
+        ("x", lambda model: model, TypeError, "x must be JSON"),
+    ):
+        with pytest.raises(error, match=message):
+            sweep.derive(1, name, make)
+    with pytest.raises(ValueError, match="has 2 levels, and no level 5"):
+        sweep.derive(5, "norms", norms)
+
+
 # ---------------------------------------------------------------- wrong use: one clear error, and nothing is lost
 
 

@@ -9,9 +9,9 @@ from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, ne
 from sparsedd.cli._plan import Plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
-from sparsedd.experiments._pool import watched, workers
 from sparsedd.experiments._reproduce import finish, told
 from sparsedd.experiments._scales import SCALES
+from sparsedd.sweeps._workers import watched, workers
 
 EXAMPLES = """examples:
   sparsedd figure list                  all 49, a line each

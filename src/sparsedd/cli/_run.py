@@ -12,11 +12,11 @@ from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import family_of
 from sparsedd.experiments._panel import flips
-from sparsedd.experiments._pool import watched, workers
 from sparsedd.experiments._report import found_in, sweep_of, write
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level
+from sparsedd.sweeps._workers import watched, workers
 
 EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there

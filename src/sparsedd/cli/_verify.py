@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparsedd import experiments
 from sparsedd.cli._options import Commands, new
-from sparsedd.experiments._run_all import pinned
+from sparsedd.sweeps._workers import pinned
 
 EXAMPLES = """examples:
   sparsedd verify demo            a line for each run and table in demo/, and for each damaged file, with what to do

@@ -18,11 +18,10 @@ from sparsedd.data import blobs
 from sparsedd.experiments._execution import Execution
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._lines import RESOLUTION
-from sparsedd.experiments._pool import submitted, workers
 from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._run_all import pinned
 from sparsedd.experiments._train import sgd, train
 from sparsedd.metrics import evaluate
+from sparsedd.sweeps._workers import pinned, submitted, workers
 
 BUDGET = 1.5  # seconds of steps and evaluations, for each kind of net and data
 STEPS = 2000  # at most, so that a GPU's queue stays short

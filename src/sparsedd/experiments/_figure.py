@@ -19,11 +19,12 @@ from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import NAMES, Panel, moved
 from sparsedd.experiments._redense import redense
-from sparsedd.experiments._run_all import pinned, work
+from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
 from sparsedd.experiments._scales import Scale
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables
+from sparsedd.sweeps._workers import pinned
 
 if TYPE_CHECKING:
     import matplotlib.figure

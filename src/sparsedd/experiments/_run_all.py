@@ -1,14 +1,9 @@
 """run_all: many experiments, in as many processes as the caller's executor has."""
 
-import ctypes
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from functools import cache
-from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
-from threading import Lock, Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -17,6 +12,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
+from sparsedd.sweeps._workers import pinned
 
 T = TypeVar("T")
 
@@ -120,38 +116,6 @@ def work(
     return pinned(_side_by_side, _checks.every("experiments", experiments, Experiment, "Experiments"), out, device)
 
 
-def pinned(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function on one thread; when the last such call of this process is done, it has its threads again."""
-    _Pinned.begin()
-    try:
-        return function(*arguments)
-    finally:
-        _Pinned.end()
-
-
-class _Pinned:
-    """How many calls are on one thread, and how many threads there were before: an executor may have threads for workers."""
-
-    lock, calls, threads = Lock(), 0, 1
-
-    @classmethod
-    def begin(cls) -> None:
-        with cls.lock:
-            if not cls.calls:
-                cls.threads = torch.get_num_threads()
-            cls.calls += 1
-            torch.set_num_threads(1)
-            if (parent := parent_process()) is not None:
-                _settle(parent)
-
-    @classmethod
-    def end(cls) -> None:
-        with cls.lock:
-            cls.calls -= 1
-            if not cls.calls:
-                torch.set_num_threads(cls.threads)
-
-
 def _side_by_side(
     experiments: Sequence[Experiment], out: str | os.PathLike[str], device: str | torch.device
 ) -> dict[Experiment, list[Record]]:
@@ -165,30 +129,3 @@ def _side_by_side(
             else:
                 results[experiment].append(level)
     return results
-
-
-@cache
-def _settle(parent: BaseProcess) -> None:
-    """Once in a process of a pool."""
-    _keep_memory()
-    Thread(target=_end_with, args=(parent,), name="sparsedd: end with the parent", daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """End when the process that started this one has ended, so that no orphan goes on writing.
-
-    PR_SET_PDEATHSIG would not do: it looks at the *thread* that started this process, which may end long before.
-    """
-    parent.join()
-    os._exit(1)
-
-
-def _keep_memory() -> None:
-    """Have the C library keep freed memory for the next step: mapping it anew costs a third of a small net's step."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except OSError:  # not glibc
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    for option, size in ((trim_threshold, 2**30), (top_pad, 2**26), (mmap_threshold, 2**25)):
-        mallopt(option, size)

@@ -16,11 +16,11 @@ from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_c
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import Run
-from sparsedd.experiments._run_all import pinned
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import sgd
 from sparsedd.fleet import Fleet
 from sparsedd.sweeps import Curves, Level, Record, Schedule
+from sparsedd.sweeps._workers import pinned
 
 # What the experiments of a fleet may differ in. They share all else: data set, net, batch size, optimizer, levels.
 OWN = {

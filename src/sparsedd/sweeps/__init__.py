@@ -4,6 +4,7 @@ from sparsedd.sweeps._level import Level
 from sparsedd.sweeps._record import Curves, Record
 from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, LTR, METHODS, SCRATCH, Retraining, Schedule, multistep
 from sparsedd.sweeps._sweep import Sweep
+from sparsedd.sweeps._workers import workers
 
 __all__ = [
     "FINETUNING",
@@ -18,4 +19,5 @@ __all__ = [
     "Schedule",
     "Sweep",
     "multistep",
+    "workers",
 ]

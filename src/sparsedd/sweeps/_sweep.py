@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +183,31 @@ class Sweep:
         if self.keep == "last" and level < len(self._store.lines()) - 1:
             raise ValueError(f"keep='last' has kept no weights of level {level}: there are those of the last level.")
         return self._store.weights(level)
+
+    def derive(self, level: int, name: str, make: Callable[[nn.Module], Any]) -> Any:
+        """Return what is made of the net of a finished level, in JSON: computed once, and kept beside the level.
+
+        It is known by the digest of the level's files: a level that was trained anew is asked anew. ``make`` gets a copy of the
+        model with the level's weights; what it returns must follow from them and from ``name``.
+
+        Parameters
+        ----------
+        name
+            What it is called in the folder: lower-case letters, digits and hyphens.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,60}", _checks.kind("name", name, str, "a string")):
+            raise ValueError(f"name must be of lower-case letters, digits and hyphens, got {name!r}.")
+        path = self.path / f"{_checks.whole('level', level):02d}.derived-{name}.safetensors"
+        of, kept = [self._store.digest(level), name], []
+        self._store.kept(path, "derived", of, lambda content: kept.append(content["value"]))
+        if not kept:
+            model = deepcopy(self.model)
+            own = memories(model)
+            for key, tensor in fitting(self._store.weights_path(level), self.weights(level), self._state()).items():
+                write_(key, own[key], tensor)
+            kept.append(checked(make(model), name))
+            self._store.keep(path, "derived", {}, {"of": of, "value": kept[0]})
+        return kept[0]
 
     def export(self, level: int, path: str | os.PathLike[str]) -> None:
         """Write the net of a finished level as a plain checkpoint, which any program reads.
