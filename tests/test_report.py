@@ -419,7 +419,7 @@ def test_the_command_makes_the_experiment(experiment):
         options: argparse.Namespace = _parser().parse_args(shlex.split(line)[1:])
         assert options.out == Path("a b")
         assert _run._changed(PRESETS[options.preset], options).scaled(options.scale) == experiment
-        seeds += [options.seed + k for k in range(options.seeds)]
+        seeds += [(options.seed or 0) + k for k in range(options.seeds)]
     assert seeds == [0, 1, 2, 7]
 
 

@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, new, processes
+from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
 from sparsedd.cli._plan import Plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
@@ -36,7 +37,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("number", type=_number, metavar="N", help="1 to 49, or list")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
     parser.add_argument(
-        "--on", choices=sorted(PRESETS), metavar="PRESET", help=f"show it with data and net of {', '.join(PRESETS)}"
+        "--on",
+        type=preset_name,
+        metavar="PRESET",
+        help=f"show it with data and net of {', '.join(PRESETS)}, or of FILE.py:NAME, an Experiment of your own",
     )
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
@@ -60,10 +64,12 @@ def command(options: argparse.Namespace) -> None:
     drawable()
     figure = FIGURES[options.number]
     if options.on:
-        figure = figure.on(PRESETS[options.on])
+        figure = figure.on(replace(load_preset(options.on), seed=0))
     if options.source:
         _draw_again(figure, options)
         return
+    if options.scale is None and options.on not in (None, *PRESETS):
+        options.scale = figure.scale
     for name, default in COMPUTING.items():
         if getattr(options, name) is None:
             setattr(options, name, default)

@@ -1,10 +1,14 @@
 """The options that several commands take, and what they need."""
 
 import argparse
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sparsedd import _checks
+from sparsedd.experiments import PRESETS, Experiment
 from sparsedd.sweeps._workers import cores
 
 if TYPE_CHECKING:
@@ -40,9 +44,7 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")
-    parser.add_argument(
-        "--seed", type=_whole(0), default=None if figure else 0, metavar="S", help="the first of them (default: 0)"
-    )
+    parser.add_argument("--seed", type=_whole(0), default=None, metavar="S", help="the first of them (default: 0)")
     parser.add_argument(
         "--processes",
         type=_whole(1),
@@ -59,6 +61,51 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         default=unset,
         help="say what would run, and how long it would take here; write nothing",
     )
+
+
+def preset_name(text: str) -> str:
+    """An argument that names a preset, or an experiment of the user's own."""
+    if text not in PRESETS and ":" not in text:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {', '.join(sorted(PRESETS))}, or FILE.py:NAME or MODULE:NAME of your own)"
+        )
+    return text
+
+
+def load_preset(text: str) -> Experiment:
+    """Return a preset, or import an experiment of the user's own: who types its name has chosen to run that file."""
+    if text in PRESETS:
+        return PRESETS[text]
+    where, _, name = text.rpartition(":")
+    file = Path(where).resolve() if where.endswith(".py") else None
+    if file and not file.is_file():
+        raise FileNotFoundError(f"there is no file {where}: {text} must be FILE.py:NAME, of an Experiment.")
+    module, folder = (file.stem, file.parent) if file else (where, Path.cwd())
+    if not all(map(str.isidentifier, [module] if file else module.split("."))):
+        raise ValueError(f"{where} can't be imported under the name {module!r}, which is none of Python's: rename it.")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))  # as for a script; worker processes have it from here
+    found = _imported(module, where)
+    if file and Path(getattr(found, "__file__", None) or "").resolve() != file:
+        raise ValueError(f"{where} has the name of another module, {found!r}: rename it.")
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{where} has no {name!r}: {text} must name an Experiment in it.")
+        found = getattr(found, part)
+    return _checks.kind(text, found, Experiment, "an Experiment")
+
+
+def _imported(module: str, where: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            raise ImportError(
+                f"there is no module {where}: pass FILE.py:NAME, or MODULE:NAME of one on Python's path."
+            ) from None
+        raise ImportError(f"{where} can't be imported: {error}.") from error
+    except Exception as error:  # of the user's own code
+        raise ImportError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 
 
 def processes(options: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ class Plan:
             print(f"  then up to {nets} trained on without mask{lines.get(self.needs, '')}")
         workers = f"{self.processes} process{'es' * (self.processes > 1)}"
         print(f"Runs would be in {self.runs}, table and picture in {self.out}; {workers}, {self.device}.")
-        for dataset in dict.fromkeys(e.dataset for e in self.missing if absent(e.dataset)):
+        for dataset in dict.fromkeys(e.dataset for e in self.missing if isinstance(e.dataset, str) and absent(e.dataset)):
             print(f"The files of {dataset} are not in {folder()}: they would have to be put or downloaded there first.")
         print(self._time(), flush=True)
 

@@ -4,9 +4,10 @@ import argparse
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from sparsedd import experiments, noise
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, new, processes
+from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
 from sparsedd.cli._plan import Plan, needed
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   sparsedd run lenet-mnist --seeds 3 --out mnist              the paper's LeNet, in reach of two cores
   sparsedd run lenet-mnist --retraining finetuning --out mnist
   sparsedd run resnet18-cifar10 --scale paper --device cuda --out cifar10
+  sparsedd run mine.py:experiment --seeds 3 --out mine        an Experiment of your own, in a file or an importable module
 
 Ctrl-C stops it. The same command goes on from there.
 """
@@ -35,8 +37,9 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = new(commands, "run", "a row of the paper's table of experiments, as it is or changed", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument("preset", choices=sorted(PRESETS), metavar="PRESET", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--scale", choices=SCALES, default="small", help=SCALE)
+    own = "or FILE.py:NAME or MODULE:NAME, an Experiment of your own"
+    parser.add_argument("preset", type=preset_name, metavar="PRESET", help=f"one of {', '.join(PRESETS)}; {own}")
+    parser.add_argument("--scale", choices=SCALES, help=SCALE)
     parser.add_argument("--noise", type=_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
     parser.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
     parser.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
@@ -50,8 +53,11 @@ def add(commands: Commands) -> None:
 def command(options: argparse.Namespace) -> None:
     """Run a preset with its changes, a line for each level that all seeds have finished."""
     drawable()
-    preset = _changed(PRESETS[options.preset], options).scaled(options.scale)
-    wanted = [replace(preset, seed=options.seed + k) for k in range(options.seeds)]
+    preset = load_preset(options.preset)
+    scale = options.scale or ("small" if options.preset in PRESETS else preset.scale)
+    preset = _changed(preset, options).scaled(scale)
+    first = preset.seed if options.seed is None else options.seed
+    wanted = [replace(preset, seed=first + k) for k in range(options.seeds)]
     runs = options.out / "runs"
     count = min(len(wanted), processes(options))
     if options.dry_run:
@@ -84,7 +90,7 @@ def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
         kind, rate = options.noise
         preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
     changed = {name: getattr(options, name) for name in ("score", "scope") if getattr(options, name)}
-    preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot)
+    preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot or preset.one_shot)
     if options.precision:
         preset = replace(preset, precision=options.precision)
     if options.retraining:
@@ -92,7 +98,7 @@ def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
     return preset.reinitialized() if options.reinit else preset
 
 
-def _noise_of(kind: str, rate: float, dataset: str) -> noise.Noise | None:
+def _noise_of(kind: str, rate: float, dataset: Any) -> noise.Noise | None:
     if kind == "none":
         return None
     if kind in ("symmetric", "pairflip"):

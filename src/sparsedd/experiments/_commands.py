@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.experiments._experiment import Experiment, family_of
+from sparsedd._parameters import listed
+from sparsedd.experiments._experiment import Experiment, family_of, owns
 from sparsedd.experiments._panel import flips
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
@@ -14,6 +15,11 @@ from sparsedd.sweeps._retraining import METHODS
 
 def commands(experiment: Experiment, seeds: Iterable[int], out: Path) -> list[str]:
     """``sparsedd demo`` or ``sparsedd run`` for each unbroken stretch of seeds; a script where no options lead there."""
+    if own := owns(experiment):
+        return [
+            f"# It has {listed(map(repr, own))} of your own: run your script again, or sparsedd run FILE.py:NAME "
+            f"--out {shlex.quote(str(out))}."
+        ]
     options = _options(replace(experiment, seed=0))
     if options is None:
         return [_script(experiment, out)]

@@ -3,16 +3,19 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from numbers import Real
 from typing import Any, Literal, Self
 
+from torch import nn
+
 from sparsedd import _checks
 from sparsedd._parameters import listed
 from sparsedd._pruner import Pruner
-from sparsedd.data import DATASETS, Augmentation, Flip, RandomResizedCrop, Shift
+from sparsedd.data import DATASETS, Augmentation, Data, Flip, RandomResizedCrop, Shift
+from sparsedd.experiments._own import Own, OwnData, from_json, own
 from sparsedd.experiments._scales import SCALES, Scale, changes
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sparse import BELOW
@@ -30,19 +33,23 @@ class Experiment:
     Attributes
     ----------
     dataset, model
-        Names in :data:`sparsedd.data.DATASETS` and :mod:`sparsedd.models`.
+        Names in :data:`sparsedd.data.DATASETS` and :mod:`sparsedd.models`, or functions of your own: one that returns a
+        :class:`sparsedd.data.Data`, and one that returns a module. The latter is called with those of ``num_classes``,
+        ``seed``, ``width``, ``initialization``, ``in_features`` and ``in_channels`` that it takes.
     normalization, augmentation
         Of the images: by the data set's own channels or ``"imagenet"``'s; such as ``(Flip(), Shift(4))``.
     width, initialization
         Of the model, see :mod:`sparsedd.models`.
     exclude
-        What :func:`sparsedd.prunable` leaves out.
+        What :func:`sparsedd.prunable` leaves out; for a model of your own, most often ``()``.
     train_size
         How many of the training images to take; None takes all.
     noise
-        On the training labels; None leaves them clean.
+        On the training labels; None leaves them clean. One of :mod:`sparsedd.noise`, or ``(labels, num_classes, seed) ->
+        labels`` of your own.
     pruner, retraining
-        How a level follows from the one before. The pruner's score is one of the three names.
+        How a level follows from the one before. The pruner's score is one of the three names, or one of your own, which
+        finds in ``parameter.grad`` the gradient of one training batch.
     one_shot
         Every level is pruned from the dense net at once, to the nominal sparsity of its number.
     tickets_of
@@ -70,6 +77,13 @@ class Experiment:
     seed
         Of initial weights, noise, data order and random scores.
 
+    Notes
+    -----
+    What is your own is a function, a frozen dataclass that can be called, or a :func:`functools.partial` of a function, and can
+    be imported: the key holds its name and its arguments and, of data, a digest of the tensors. Lambdas, methods, and what is
+    defined inside of functions or in a script that is run itself are refused. In an experiment that was read from a folder, it
+    is a name that can't be called: reading imports nothing.
+
     Examples
     --------
     >>> experiment = Experiment(noise=Symmetric(0.4), seed=3)
@@ -79,10 +93,10 @@ class Experiment:
     True
     """
 
-    dataset: str = "mnist"
+    dataset: str | Callable[..., Data] = "mnist"
     normalization: Literal["dataset", "imagenet"] = "dataset"
     augmentation: tuple[Augmentation, ...] = ()
-    model: Literal["lenet_300_100", "resnet18", "resnet101", "vgg16"] = "lenet_300_100"
+    model: Literal["lenet_300_100", "resnet18", "resnet101", "vgg16"] | Callable[..., nn.Module] = "lenet_300_100"
     width: float = 1.0
     initialization: Literal["paper", "authors"] = "paper"
     exclude: tuple[str, ...] = ("fc3",)
@@ -111,8 +125,6 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("dataset", tuple(DATASETS)),
-            ("model", MODELS),
             ("scale", SCALES),
             ("normalization", ("dataset", "imagenet")),
             ("initialization", ("paper", "authors")),
@@ -123,6 +135,11 @@ class Experiment:
             name: _checks.whole(name, getattr(self, name), least=1)
             for name in ("levels", "epochs", "batch_size", "evaluate_every")
         }
+        for name, names, kind in (("dataset", tuple(DATASETS), OwnData), ("model", MODELS, Own)):
+            if callable(value := getattr(self, name)):
+                checked[name] = own(f"an experiment's {name}", value, kind)
+            else:
+                _checks.one_of(name, value, names)
         checked |= {name: _checks.whole(name, getattr(self, name)) for name in ("rewind_step", "warmup_epochs", "seed")}
         if self.train_size is not None:
             checked["train_size"] = _checks.whole("train_size", self.train_size, least=1)
@@ -144,10 +161,12 @@ class Experiment:
             raise ValueError(f"normalization={self.normalization!r} is for {', '.join(NORMALIZED)}, got {self.dataset!r}.")
         if not all(isinstance(transform, Flip | Shift | RandomResizedCrop) for transform in self.augmentation):
             raise TypeError(f"an experiment's augmentation holds Flip, Shift or RandomResizedCrop, got {self.augmentation!r}.")
-        if self.noise is not None and not isinstance(self.noise, Symmetric | Asymmetric | Pairflip):
-            raise TypeError(f"an experiment's noise is one of sparsedd.noise or None, got {self.noise!r}.")
-        if not isinstance(self.pruner, Pruner) or not isinstance(self.pruner.score, str):
-            raise TypeError(f"an experiment's pruner needs a score that is a name, got {self.pruner!r}.")
+        if self.noise is not None and type(self.noise) not in (Symmetric, Asymmetric, Pairflip):
+            if not callable(self.noise) or isinstance(self.noise, type):
+                raise TypeError(f"an experiment's noise is a function, one of sparsedd.noise or None, got {self.noise!r}.")
+            checked["noise"] = own("an experiment's noise", self.noise)
+        if not isinstance(_checks.kind("pruner", self.pruner, Pruner, "a Pruner").score, str):
+            checked["pruner"] = replace(self.pruner, score=own("the score of an experiment's pruner", self.pruner.score))
         if not isinstance(self.retraining, Retraining):
             raise TypeError(f"retraining must be a Retraining such as LTR, got {self.retraining!r}.")
         if self.tickets_of is not None and not isinstance(self.tickets_of, Retraining):
@@ -207,6 +226,8 @@ class Experiment:
                 raise ValueError(f"an experiment has no field {name!r}. It has {listed(known, len(known))}.")
 
         def made(value: Any) -> Any:
+            if isinstance(value, Mapping) and "function" in value:
+                return from_json(value)
             if isinstance(value, Mapping) and "type" in value:
                 arguments = {name: made(v) for name, v in value.items() if name != "type"}
                 return kinds[value["type"]](**arguments)
@@ -243,13 +264,16 @@ class Experiment:
         or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"mini"`` is the same with
         still fewer colour images and a still narrower net, for two CPU cores. ``"smoke"`` takes seconds and needs no data
         files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller can't be scaled
-        again.
+        again. A data set and a model of your own stay as they are: other data, and a width, are not put in their place.
 
         >>> Experiment().scaled("smoke").dataset
         'digits'
         """
         _checks.one_of("scale", scale, SCALES)
-        return replace(self, **changes(vars(self), scale))
+        changed = changes(vars(self), scale)
+        if isinstance(self.model, Own):
+            changed.pop("width", None)
+        return replace(self, **changed)
 
 
 def _method_name(retraining: Retraining) -> str:
@@ -258,6 +282,8 @@ def _method_name(retraining: Retraining) -> str:
 
 
 def _noise_name(noise: Noise) -> str:
+    if isinstance(noise, Own):
+        return str(noise)
     rate = f"{100 * float(noise.rate):g}"  # type: ignore[attr-defined]
     kind = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
     if isinstance(noise, Asymmetric) and noise.flips not in ("mnist", "cifar10", "cifar100"):
@@ -266,6 +292,8 @@ def _noise_name(noise: Noise) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Own):
+        return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: getattr(value, f.name) for f in fields(value)}
         shares = {name: float(v) for name, v in parts.items() if name in ("rate", "fraction") and isinstance(v, int)}
@@ -277,6 +305,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Real) and not isinstance(value, bool | int | float):  # NumPy's
         return float(str(value))
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def owns(experiment: Experiment) -> list[Own]:
+    """List what of an experiment is the user's own."""
+    parts = (experiment.dataset, experiment.model, experiment.noise, experiment.pruner.score)
+    return [part for part in parts if isinstance(part, Own)]
 
 
 def family_of(experiment: Experiment) -> str:

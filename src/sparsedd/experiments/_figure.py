@@ -17,7 +17,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
 from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
-from sparsedd.experiments._panel import NAMES, Panel, moved
+from sparsedd.experiments._panel import Panel, dataset_name, moved
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
@@ -104,7 +104,7 @@ class Figure:
             panels=panels,
             columns=min(self.columns, len(panels)),
             scale=preset.scale,
-            label=f"Figure {self.number} on {NAMES.get(preset.dataset, preset.dataset)}",
+            label=f"Figure {self.number} on {dataset_name(preset)}",
         )
 
     def scaled(self, scale: Scale) -> Self:

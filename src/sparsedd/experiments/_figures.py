@@ -21,7 +21,7 @@ from sparsedd.experiments._drawings import (
 )
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
-from sparsedd.experiments._panel import NAMES, Panel, titled
+from sparsedd.experiments._panel import Panel, dataset_name, titled
 from sparsedd.experiments._presets import PRESETS
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
@@ -104,7 +104,7 @@ FIGURES: dict[str, Figure] = dict(
         _figure(11, f"CIFAR-100, noise of 40 %: the best test accuracy of all epochs, for {_STRATEGIES}",
                 _scores(C100, Symmetric(0.4)), BEST, claims.best_dips_less),
         _figure(12, "Learning distance and test accuracy on CIFAR-100, noise of 20 %", _rates(C100, 0.2), DISTANCE, _LD),
-        *(_figure(number, f"{NAMES[base.dataset]}, {what}: {_STRATEGIES}", _scores(base, noise), ACCURACY, _DD)
+        *(_figure(number, f"{dataset_name(base)}, {what}: {_STRATEGIES}", _scores(base, noise), ACCURACY, _DD)
           for number, base, what, noise in (
             (13, MNIST, f"{_SYMMETRIC} 20 %", Symmetric(0.2)),
             (14, MNIST, f"{_SYMMETRIC} 40 %", Symmetric(0.4)),
@@ -120,7 +120,7 @@ FIGURES: dict[str, Figure] = dict(
             (27, VGG100, f"VGG-16, {_SYMMETRIC} 40 %", Symmetric(0.4)),
             (28, C100, "asymmetric label noise of 40 %", Asymmetric(0.4, "cifar100")),
             (29, C100, "pairflip label noise of 40 %", Pairflip(0.4)))),
-        *(_figure(number, f"{NAMES[base.dataset]}, {_SYMMETRIC} {100 * rate:g} %: {_RETRAINED}",
+        *(_figure(number, f"{dataset_name(base)}, {_SYMMETRIC} {100 * rate:g} %: {_RETRAINED}",
                   _methods(base, rate, OTHERS), ACCURACY, _DD)
           for number, base, rate in ((15, MNIST, 0.2), (19, C10, 0.2), (26, C100, 0.4))),
         _figure(30, "ResNet-101 on Tiny ImageNet, noise of 20 %", _rates(TINY, 0.2), ACCURACY, _DD),
@@ -128,25 +128,25 @@ FIGURES: dict[str, Figure] = dict(
                 claims.no_double_descent),
         _figure(32, "The generalisation gap on three data sets with 20 % wrong labels", (
             *_rates(MNIST, 0.2), *_rates(C10, 0.2), *_rates(C100, 0.2)), GAP, claims.gap_follows),
-        *(_figure(number, f"{NAMES[base.dataset]}: lottery tickets, and the same masks with new initial weights",
+        *(_figure(number, f"{dataset_name(base)}: lottery tickets, and the same masks with new initial weights",
                   _tickets(base, 0.2, 0.4, 0.8), TICKETS, claims.reinitialized_tickets)
           for number, base in ((33, C10), (34, C100))),
         _figure(35, "Training dynamics at four sparsities on MNIST", _rates(MNIST, 0.2, 0.4), DYNAMICS, claims.converges),
         _figure(36, "Training dynamics at four sparsities on CIFAR", tuple(
             panel for rate in (0.2, 0.4, 0.8) for panel in (*_rates(C10, rate), *_rates(C100, rate))), DYNAMICS,
                 claims.converges, columns=2),
-        *(_figure(number, f"{NAMES[base.dataset]}, noise of {100 * rate:g} %: sparse training, then re-dense training",
+        *(_figure(number, f"{dataset_name(base)}, noise of {100 * rate:g} %: sparse training, then re-dense training",
                   _landmarks(_at(base, rate), *factors), REDENSE, claims.overfits_again, columns=4)
           for number, base, rate, factors in (
             (37, MNIST, 0.2, (1.0,)), (38, C10, 0.2, (1.0, 0.1)), (39, C100, 0.4, (1.0, 0.1)))),
-        *(_figure(number, f"{NAMES[base.dataset]}, noise of {100 * rate:g} %: on the lines from sparse nets to re-dense ones",
+        *(_figure(number, f"{dataset_name(base)}, noise of {100 * rate:g} %: on the lines from sparse nets to re-dense ones",
                   _landmarks(_at(base, rate), 1.0), INTERPOLATION, claims.monotone_path)
           for number, base, rate in ((40, MNIST, 0.2), (41, C10, 0.2), (42, C100, 0.4))),
         _figure(43, "Loss around re-dense nets", (*_rates(C10, 0.2), *_rates(C100, 0.4)), DIRECTIONS, claims.sharper),
-        *(_figure(number, f"Learning distance and test accuracy on {NAMES[base.dataset]}",
+        *(_figure(number, f"Learning distance and test accuracy on {dataset_name(base)}",
                   _rates(base, 0.2, 0.4, 0.8), DISTANCE, _LD)
           for number, base in ((44, MNIST), (46, C10), (48, C100))),
-        *(_figure(number, f"Learning distance on {NAMES[base.dataset]}, noise of {100 * rate:g} %: other retraining",
+        *(_figure(number, f"Learning distance on {dataset_name(base)}, noise of {100 * rate:g} %: other retraining",
                   _methods(base, rate, methods), DISTANCE, _LD)
           for number, base, rate, methods in (
             (45, MNIST, 0.2, {name: method for name, method in OTHERS.items() if method is not FINETUNING}),

@@ -5,6 +5,7 @@ from typing import Any
 
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._own import Own
 from sparsedd.noise import FLIPS, Asymmetric
 
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
@@ -12,8 +13,15 @@ NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny
 
 def titled(experiment: Experiment) -> str:
     """Data set and noise, to be read."""
-    rate = getattr(experiment.noise, "rate", 0)
-    return f"{NAMES.get(experiment.dataset, experiment.dataset)}, ε = {100 * rate:g} %"
+    data = dataset_name(experiment)
+    if isinstance(experiment.noise, Own):
+        return f"{data}, {experiment.noise}"
+    return f"{data}, ε = {100 * getattr(experiment.noise, 'rate', 0):g} %"
+
+
+def dataset_name(experiment: Experiment) -> str:
+    """Return the name of the data set, to be read."""
+    return NAMES.get(str(experiment.dataset), str(experiment.dataset))
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def _on(preset: Experiment, experiment: Experiment) -> Experiment:
     return replace(preset, **varied)
 
 
-def flips(dataset: str) -> Any:
+def flips(dataset: Any) -> Any:
     """The name of the asymmetric flips of a data set's labels."""
     found = {"digits": "mnist"}.get(dataset, dataset)
     if found not in FLIPS:

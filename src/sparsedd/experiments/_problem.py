@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -19,13 +20,16 @@ from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._execution import Execution, autocast, in_order, undisturbed
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._own import Own, OwnData, call_with, calm, seeded, takes
 from sparsedd.experiments._train import momentum_of, sgd, train
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
 @lru_cache(maxsize=1)  # a worker process makes many problems of one data set
-def _source(dataset: str, normalization: str, folder: str | None, device: torch.device) -> Data:
+def _source(dataset: Any, normalization: str, folder: str | None, device: torch.device) -> Data:
+    if isinstance(dataset, OwnData):
+        return dataset.load().to(device)
     return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization})).to(device)
 
 
@@ -69,12 +73,39 @@ class Problem:
     def model(self, seed: int) -> nn.Module:
         """The experiment's model with initial weights of a seed."""
         e, inputs = self.experiment, self.train[0]
-        size = {"in_features": inputs[0].numel()} if e.model == "lenet_300_100" else {"in_channels": inputs.shape[1]}
-        make: Any = getattr(models, e.model)
-        made: nn.Module = make(
-            num_classes=self.batches.source.num_classes, width=e.width, seed=seed, initialization=e.initialization, **size
-        )
+        sizes = {"in_features": inputs[0].numel(), "in_channels": inputs.shape[1]}
+        given: dict[str, Any] = {"num_classes": self.batches.source.num_classes, "width": e.width, "seed": seed}
+        given["initialization"] = e.initialization
+        if isinstance(e.model, Own):
+            return self._own_model(e.model, **given, **sizes)
+        size = "in_features" if e.model == "lenet_300_100" else "in_channels"
+        made: nn.Module = getattr(models, e.model)(**given, **{size: sizes[size]})  # type: ignore[arg-type]
         return made.float()  # drawn alike, whatever torch's default type is
+
+    def _own_model(self, function: Own, **given: Any) -> nn.Module:
+        """Draw a model of the user's own, twice, so that one whose weights don't depend on the seed alone is noticed."""
+        e, device = self.experiment, self.train[0].device
+        for name, default in (("width", 1.0), ("initialization", "paper")):
+            if getattr(e, name) != default and name not in takes(function):
+                raise ValueError(f"{function!r} takes no {name}, and the experiment has {name}={getattr(e, name)!r}.")
+        if e.retraining.weights == "reinit" and "seed" not in takes(function):
+            raise ValueError(f"{e.retraining!r} draws new weights, and {function!r} takes no seed to draw them by.")
+        with calm():  # around both: where the first leaves the global generators, the second goes on
+            made, again = (call_with(function, **given) for _ in range(2))
+        _checks.kind(f"what {function!r} returns", made, nn.Module, "a torch.nn.Module")
+        first, second = made.state_dict(), again.state_dict()
+        if first.keys() != second.keys() or not all(map(torch.equal, first.values(), second.values())):
+            raise ValueError(
+                f"{function!r} must return the same weights each time that it is called with the same seed: let it take seed, "
+                "and end with sparsedd.models.initialize_(model, seed), or draw from a generator of its own."
+            )
+        with torch.no_grad():
+            logits = _checks.output(deepcopy(made).float().to(device).eval()(self.train[0][:2]))
+        if logits.dim() != 2 or logits.shape[1] < given["num_classes"]:
+            wanted = f"logits (b, {given['num_classes']}) of inputs (b, ...)"
+            raise ValueError(f"the model of {function!r} must return {wanted}, got {tuple(logits.shape)} for two.")
+        model: nn.Module = made.float()
+        return model
 
     def retrain(self, level: Level, model: nn.Module) -> Record:
         """Retrain a level's net as the experiment says, and record what came of it."""
@@ -110,10 +141,11 @@ class Problem:
         e = self.experiment
         if e.pruner.score == "random":
             return prune(replace(e.pruner, score=scores.random(e.seed)))
-        if e.pruner.score == "gradient":
+        if e.pruner.score == "gradient" or isinstance(e.pruner.score, Own):
             key = ("gradient batch", e.seed, source + 1)  # one batch for a net: one-shot levels are nested
             samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: e.batch_size])
-            scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
+            with seeded(e.model, "score", e.seed, source):
+                scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
         return prune(e.pruner)
 
     def measure(self, model: nn.Module, curves: Curves) -> dict[str, float | None]:

@@ -2,12 +2,15 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from sparsedd import _checks, _files
+from sparsedd._parameters import listed
+from sparsedd.experiments._experiment import Experiment, owns
 from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense
@@ -16,7 +19,9 @@ from sparsedd.experiments._store import Store
 from sparsedd.experiments._verify import DERIVED, Finding, digest, faults, folders, opened, text, verify, whole_lines
 
 
-def repair(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> list[Finding]:
+def repair(
+    path: str | os.PathLike[str], experiments: Iterable[Experiment] = (), *, device: str | torch.device = "cpu"
+) -> list[Finding]:
     """Compute again the levels of experiments that are damaged, and what was made of them; then :func:`verify`.
 
     A level is computed aside from the intact ones before it, and takes its place only if it is, bit for bit, the one that was
@@ -27,6 +32,8 @@ def repair(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") 
     ----------
     path
         A folder, with all folders in it.
+    experiments
+        Those there that have functions of your own: of these, the folder holds the names alone, and imports nothing.
     device
         Where the levels were trained.
 
@@ -48,19 +55,28 @@ def repair(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") 
     (True, True)
     """
     failed, place = [], _checks.device("device", device)
+    known = {e.key: e for e in _checks.every("experiments", experiments, Experiment, "Experiments")}
     stores = [store for store in map(opened, folders(_checks.path("path", path))) if isinstance(store, Store)]
     for store in sorted(stores, key=lambda store: store.experiment.tickets_of is not None):  # masks before those who take them
         try:
-            _repaired(store, place)
+            _repaired(store, known.get(store.experiment.key, store.experiment), place)
         except (ValueError, OSError, RuntimeError) as error:
             failed.append(Finding(store.path, f"{store.path} could not be repaired: {error}"))
     return failed + verify(path)
 
 
-def _repaired(store: Store, device: torch.device) -> None:
+def _repaired(store: Store, experiment: Experiment, device: torch.device) -> None:
     found = faults(store)
     if not found:
         return
+    if unknown := [part for part in owns(experiment) if part.function is None]:
+        raise RuntimeError(
+            f"it has {listed(map(repr, unknown))} of your own, and nothing that a file names is imported. In your script, call "
+            f"sparsedd.experiments.repair({str(store.path)!r}, [experiment]); or remove the damaged files, and from "
+            "levels.jsonl the lines of their levels and of those after them, and run again: your script, or sparsedd run "
+            "FILE.py:NAME."
+        )
+    store = Store(store.path.parent.parent, experiment)
     lines = whole_lines(store)
     with store.locked():
         for number in sorted({fault.level for fault in found if fault.level is not None}):

@@ -14,6 +14,7 @@ from sparsedd._pruner import Pruner
 from sparsedd._state import memories
 from sparsedd.experiments._execution import undisturbed
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._own import Own
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._store import Store
 from sparsedd.sweeps import Level, Record, Sweep
@@ -91,7 +92,10 @@ class Run(Sweep):
         return number < len(self._tickets.levels()) or any(record.level == number for record in self._source)
 
     def _draw(self, model: nn.Module, seed: int) -> None:
-        models.initialize_(model, seed, self.problem.experiment.initialization)
+        if isinstance(self.problem.experiment.model, Own):
+            model.load_state_dict(self.problem.model(seed).state_dict())
+        else:
+            models.initialize_(model, seed, self.problem.experiment.initialization)
 
     def _pruned(self, number: int, mask: Mask) -> Mask:
         source = 0 if self.one_shot else number - 1

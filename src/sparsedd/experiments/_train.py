@@ -12,6 +12,7 @@ from sparsedd._mask import Mask
 from sparsedd._parameters import parameters
 from sparsedd.experiments._execution import Execution, tensor_cores
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._own import seeded
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps._record import Curves
 from sparsedd.sweeps._retraining import Schedule
@@ -52,7 +53,8 @@ def train(
     """
     model, batches = execution.model, execution.batches
     curves: list[tuple[int, float, float, float, float]] = []
-    with tensor_cores(experiment.precision, batches.targets.device):
+    drawn = seeded(experiment.model, "train", experiment.seed, start, epochs)
+    with drawn, tensor_cores(experiment.precision, batches.targets.device):
         for epoch in range(start // len(batches), epochs):
             model.train()
             first = max(start, epoch * len(batches))
