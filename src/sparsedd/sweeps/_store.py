@@ -46,6 +46,8 @@ class Store:
         When a file there is torn or altered; the message names it.
     """
 
+    word = "sweep"
+
     def __init__(self, path: Path, levels: int | None = None, *, momentum: bool = False, beginning: bool = False) -> None:
         self.path, self.count, self.has_momentum, self.has_beginning = path, levels, momentum, beginning
 
@@ -111,7 +113,7 @@ class Store:
         lines = self.lines()
         if _checks.whole("level", number) >= len(lines):
             path = self.path / "levels.jsonl"
-            raise ValueError(f"{path} has {len(lines)} levels, and no level {number}: run the sweep further.")
+            raise ValueError(f"{path} has {len(lines)} levels, and no level {number}: run the {self.word} further.")
         return self.read(number, lines[number])
 
     def add(
@@ -121,7 +123,7 @@ class Store:
         before = self.lines()
         if record.level != len(before):
             has = f"{self.path / 'levels.jsonl'} has {len(before)} levels"
-            raise RuntimeError(f"{has}, so the next is not level {record.level}: run the sweep.")
+            raise RuntimeError(f"{has}, so the next is not level {record.level}: run the {self.word}.")
         self.configure()
         files = {self.weights_path(record.level): _files.seal("weights", clean(weights), None)}
         files[self.mask_path(record.level)] = mask._bytes()
