@@ -332,9 +332,9 @@ def test_eight_lines_of_a_script_are_ours(page):
 
 
 def test_the_marked_lines_are_ours():
-    (block,) = re.findall(r"^:emphasize-lines: ([\d,]+)\n\n(.*?)^```$", (HOW_TO / "own-sweep.md").read_text(), flags=re.M | re.S)
-    code = block[1].splitlines()
-    assert [code[int(number) - 1] for number in block[0].split(",")] == ours(block[1])
+    page = (HOW_TO / "own-sweep.md").read_text()
+    ((numbers, code),) = re.findall(r"^:emphasize-lines: ([\d,]+)\n\n(.*?)^```$", page, flags=re.M | re.S)
+    assert [code.splitlines()[int(number) - 1] for number in numbers.split(",")] == ours(code)
 
 
 def test_gradual_pruning_goes_on_from_the_mask_that_was_kept(tmp_path):
