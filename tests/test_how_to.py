@@ -146,14 +146,14 @@ def test_the_table_has_a_dozen_lines():
 KILLED = """
 import os, signal
 
-def ended(work):
+def status(work):
     if not (child := os.fork()):
         work()
         os._exit(0)
     return os.waitpid(child, 0)[1]
 
 def killed(work):
-    assert ended(work) == signal.SIGKILL
+    assert status(work) == signal.SIGKILL
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -260,8 +260,8 @@ for name, when in moments.items():
     os.mkdir(name)
     os.chdir(name)
     for moment in when:
-        assert ended(lambda: run(moment)) == signal.SIGKILL, (name, moment)
-    assert ended(lambda: run(0)) == 0
+        assert status(lambda: run(moment)) == signal.SIGKILL, (name, moment)
+    assert status(lambda: run(0)) == 0
     os.chdir("..")
 """
 
