@@ -63,6 +63,8 @@ def public() -> dict[str, Any]:
     for module in modules():
         found[module.__name__] = module
         for name, value in members(module):
+            if inspect.isclass(value) and any(value is other for other in found.values()):
+                continue  # it is in two modules
             found[name] = value
             if inspect.isclass(value):
                 found |= {f"{name}.{method}": function for method, function in methods(value)}
@@ -170,7 +172,7 @@ def test_all_of_sparsedd_has_all_of_it():
         path = name.split(".")[1:]
         if not path:
             continue
-        if path[0] in ("Mask", "Enforcement", "NoisyLabels", "Pruner", "Rewinder", "prunable") or inspect.ismodule(value):
+        if (hasattr(sparsedd, path[0]) and not inspect.ismodule(getattr(sparsedd, path[0]))) or inspect.ismodule(value):
             pattern = rf"(\.|def ){path[1]}\b" if len(path) > 1 else rf"\b{path[0]}\b"
         else:
             pattern = rf"(\.|def ){path[2]}\b" if len(path) > 2 else rf"\b{path[0]}\.{path[1]}\b"
@@ -185,7 +187,7 @@ def test_all_of_sparsedd_runs(tmp_path):
     assert [finding.ok for finding in verify(mirror)] == [True]
 
 
-def test_the_twelve_lines_of_the_first_page_run(tmp_path):
+def test_the_ten_lines_of_the_first_page_run(tmp_path):
     (code,) = blocks(DOCS / "index.md", r"\{code-block\} python")
     before = """
 import torch
@@ -199,7 +201,7 @@ batches, test = [digits.train.tensors], [digits.test.tensors]
     assert len(printed) == 20
     assert "sparsity 0.00%" in printed[0]
     assert "sparsity 98." in printed[-1]
-    assert len([line for line in code.splitlines() if line]) == 12
+    assert len([line for line in code.splitlines() if line]) == 10
 
 
 def anchors(page: Path) -> set[str]:

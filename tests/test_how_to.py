@@ -1,5 +1,7 @@
 """Every how-to runs as it stands and prints what it says."""
 
+import ast
+import json
 import re
 import shlex
 import subprocess
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 from helpers import bits, blocks, filled
+from safetensors.torch import load_file
 from sphinx.errors import ExtensionError
+from test_sweep import found
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -31,8 +35,8 @@ def files(page: Path) -> dict[str, str]:
     """The scripts of a page by name. A block that begins with "# name.py" begins one, and others go on with the last one."""
     found: dict[str, list[str]] = {}
     name = "page.py"
-    for block in blocks(page, "python"):
-        if title := re.match(r"# (\w+\.py)\b", block):
+    for block in blocks(page, r"(?:python|\{code-block\} python)"):
+        if title := re.match(r"\s*# (\w+\.py)\b", block):
             name = title[1]
         found.setdefault(name, []).append(block)
     return {name: "\n".join(parts) for name, parts in found.items()}
@@ -142,11 +146,14 @@ def test_the_table_has_a_dozen_lines():
 KILLED = """
 import os, signal
 
-def killed(work):
+def status(work):
     if not (child := os.fork()):
         work()
         os._exit(0)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    return os.waitpid(child, 0)[1]
+
+def killed(work):
+    assert status(work) == signal.SIGKILL
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -229,14 +236,105 @@ def defined(page: str, until: str) -> dict[str, Any]:
     return names
 
 
-def test_a_sweep_that_was_stopped_anywhere_leaves_the_same_files(tmp_path):
-    sweep, written = defined("resume", '\nsweep(Path("runs")')["sweep"], {}
-    for stop in [None, *((level, epoch) for level in range(3) for epoch in (0, 3))]:
-        sweep(tmp_path / str(stop), stop=stop)
-        sweep(tmp_path / str(stop))
-        written[stop] = {path.name: path.read_bytes() for path in (tmp_path / str(stop)).iterdir()}
-        assert len(written[stop]) == 6
-        assert written[stop] == written[None]
+SWEEP = """
+import sys
+
+moments, script = json.loads(sys.argv[1]), compile(Path("train.py").read_text(), "train.py", "exec")
+
+def run(moment):
+    seen = 0
+
+    def counted(function):
+        def call(*arguments, **named):
+            nonlocal seen
+            seen += 1
+            if seen == moment:
+                kill()
+            return function(*arguments, **named)
+        return call
+
+    torch.optim.AdamW.step, os.replace = counted(torch.optim.AdamW.step), counted(os.replace)
+    exec(script, {})
+
+for name, when in moments.items():
+    os.mkdir(name)
+    os.chdir(name)
+    for moment in when:
+        assert status(lambda: run(moment)) == signal.SIGKILL, (name, moment)
+    assert status(lambda: run(0)) == 0
+    os.chdir("..")
+"""
+
+
+def test_a_sweep_that_was_killed_anywhere_leaves_the_same_files(tmp_path):
+    """Killed at steps and at writes: while it begins, in an epoch, while the level is recorded, and while it resumes."""
+    script = files(HOW_TO / "own-sweep.md")["train.py"]
+    for more, fewer in (
+        ("range(3)", "range(1)"),
+        ("levels=5", "levels=2"),
+        ("epochs = torch.Generator(), 4", "epochs = torch.Generator(), 2"),
+    ):
+        assert more in script
+        script = script.replace(more, fewer)
+    (tmp_path / "train.py").write_text(script)
+    moments = {"whole": [], "killed": [2, 26, 22, 2, 30, 21, 2]}
+    beginning = "import json\nfrom pathlib import Path\nimport sklearn.datasets\nimport torch\n" + KILLED + SWEEP
+    command = [sys.executable, "-W", "error", "-c", beginning, json.dumps(moments)]
+    environment = {"PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-5000:]
+    wanted = found(tmp_path / "whole" / "runs" / "seed-0")
+    assert "01.weights.safetensors" in wanted
+    for name in moments:
+        assert found(tmp_path / name / "runs" / "seed-0") == wanted, name
+        state = load_file(tmp_path / name / "seed-0.safetensors")
+        assert bits(state["head.weight"]) == bits(load_file(tmp_path / "whole" / "seed-0.safetensors")["head.weight"])
+
+
+RECIPES = {
+    "own-sweep": "train.py",
+    "transformer": "vit.py",
+    "hugging-face": "sweep.py",
+    "lightning": "sweep.py",
+    "ddp": "ddp.py",
+}
+
+
+def ours(script: str) -> list[str]:
+    """The lines that speak of sparsedd or of what it has made: all but the numbers that it gives."""
+    tree, names = ast.parse(script), {"sparsedd"}
+
+    def of_us(node: ast.expr) -> bool:
+        while not isinstance(node, ast.Name):
+            if not (inner := getattr(node, "func", getattr(node, "value", None))):
+                return False
+            if getattr(inner, "attr", "") == "epochs":
+                return False
+            node = inner
+        return node.id in names
+
+    for _ in range(3):  # a sweep is made by Sweep, a level by the sweep
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "sparsedd":
+                names |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Assign) and of_us(node.value):
+                names |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+            elif isinstance(node, ast.For) and of_us(node.iter) and isinstance(node.target, ast.Name):
+                names.add(node.target.id)
+    return [line for line in script.splitlines() if names & set(re.findall(r"\w+", line.partition("#")[0]))]
+
+
+@pytest.mark.parametrize("page", RECIPES)
+def test_eight_lines_of_a_script_are_ours(page):
+    lines = ours(files(HOW_TO / f"{page}.md")[RECIPES[page]])
+    assert 4 < len(lines) <= 8, lines
+    assert any("record(" in line for line in lines)
+
+
+def test_the_marked_lines_are_ours():
+    page = (HOW_TO / "own-sweep.md").read_text()
+    ((numbers, code),) = re.findall(r"^:emphasize-lines: ([\d,]+)\n\n(.*?)^```$", page, flags=re.M | re.S)
+    assert [code.splitlines()[int(number) - 1] for number in numbers.split(",")] == ours(code)
 
 
 def test_gradual_pruning_goes_on_from_the_mask_that_was_kept(tmp_path):
