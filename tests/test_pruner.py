@@ -16,8 +16,6 @@ from torch import nn
 
 from sparsedd import Mask, Pruner, scores
 
-pytestmark = pytest.mark.filterwarnings("ignore:no weight is left of")
-
 
 def vector(values, dtype=torch.float32) -> nn.Module:
     """A module whose only prunable weight, (1, n), has these values."""
