@@ -236,6 +236,7 @@ def sparse_execution(out: Path) -> None:
     mask = Pruner().prune_to(model, 0.95)
     fast, _ = compact(model, mask, below=1.0)
     assert isinstance(fast[1], SparseLinear)
+    assert fast[1].weight.shape == (fast[1].out_features, fast[1].in_features)
     assert fast[1].density < 0.1
     loss(fast(batch(0)[0]), batch(0)[1]).backward()
     layer = copy.deepcopy(fast[1])
@@ -306,6 +307,7 @@ def an_experiment(out: Path) -> None:
     with store.locked():
         assert store.levels() == levels
     assert {*store.weights(1)} == {*store.start()}
+    store.save_start(store.start()), store.configure()
     store.mask(1), store.digest(1), store.momentum(1)
     assert experiments.Record.from_json(levels[0].to_json()) == levels[0]
     assert not levels[0].diverged
@@ -320,8 +322,8 @@ def pool(out: Path) -> None:
 
 @of("Sweep", "sweeps.Sweep", "sweeps.Level")
 def a_sweep(out: Path) -> None:
-    model = nn.Linear(5, 3)
-    sweep = sparsedd.Sweep(out, model, Pruner(fraction=0.5), levels=3, rewind_step=1)
+    model = filled(nn.utils.skip_init(nn.Linear, 5, 3))
+    sweep = sparsedd.Sweep(out, model, Pruner.reaching(0.7, 3), levels=3, rewind_step=1)
     for level in sweep:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         with level.enforce(optimizer):
@@ -332,6 +334,7 @@ def a_sweep(out: Path) -> None:
                 optimizer.step()
         evaluation = evaluate(model, [(torch.ones(2, 5), torch.tensor([0, 1]))])
         repr((level, level.sparsity, level.record(train=evaluation, test=evaluation)))
+    dir(copy.copy(sweep.records[1])), hash(sweep.records[1]), sweep.records[1]["seconds"], sweep.records[1].diverged
     repr((sweep, sweep.records, sweep.curves(), sweep.mask(1), sweep.weights(1)))
     sweep.export(2, out / "net.pt")
     sweep.derive(1, "norm", lambda model: model.weight.norm().item())
@@ -383,8 +386,11 @@ def what_is_damaged(out: Path) -> None:
     assert all(finding.ok for finding in experiments.repair(out))
 
 
-@of("experiments.Figure", "experiments.Panel", "experiments.Claim", "experiments.reproduce")
+@of("experiments.Figure", "experiments.Panel", "experiments.Claim", "experiments.reproduce", "experiments.Drawing")
+@of("experiments.Measures", "experiments.Effect", "experiments.judge")
 def a_figure(out: Path) -> None:
+    for number in ("8", "35"):
+        experiments.reproduce(experiments.FIGURES[number].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke"), out, seeds=1)
     figure = experiments.FIGURES["7"].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke")
     repr((figure, figure.panels, len(figure.experiments), figure.members()))
     claims = experiments.reproduce(figure, out, seeds=1)
