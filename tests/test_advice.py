@@ -53,7 +53,7 @@ KNOWN = {
             0.8,
             SWEET,
             True,
-            r"Ship 90.00 % sparsity \(Sweet\): the sparsest within 2 points of the best level, which is 80.00 %",
+            r"Ship level 3, 90.00 % sparsity \(Sweet\): the sparsest within 2 points of the best level, which is 80.00 %",
         ),
     ),
     "still rising": (
@@ -189,13 +189,13 @@ def test_it_is_said_in_plain_sentences(sweep, tolerance, confidence):
     assert f"is {found.phase}. Prune {'further' if found.further else 'no further'}: " in said
     assert ("choose on validation data" in said) == (len(sparsity) > 1)
     if found.ship > 0:
-        assert f"Ship {100 * found.ship:.2f} % sparsity ({found.phases[found.ship]}): " in said
+        assert f"Ship level {found.level}, {100 * found.ship:.2f} % sparsity ({found.phases[found.ship]}): " in said
         assert ("one seed has no interval" in said) == (len(test) == 1)
         assert ("% interval" in said) == (len(test) > 1)
         assert ("it may be neither better nor worse" in said) == (found.gain_interval.low <= 0 <= found.gain_interval.high)
         assert ("too few" in said.splitlines()[0]) == (len(test) > 1 and 1 - 2.0 ** (1 - len(test)) < confidence)
         assert ("No level is better than the dense net" in said) == (found.best == 0 or found.best_gain <= tolerance)
-    assert repr(found).startswith(f"Advice(ship {found.ship:.2%}, ")
+    assert repr(found).startswith(f"Advice(ship level {found.level}, {found.ship:.2%}, ")
     assert repr(found).endswith(f"the last level is {found.phase}; prune {'further' if found.further else 'no further'})")
 
 

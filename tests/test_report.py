@@ -272,7 +272,7 @@ def sweep(tmp_path: Path, train: Sequence[float], test: Sequence[float], mask: C
     """The page of a sweep of one seed with these accuracies, and masks."""
     kept = Store(tmp_path / "runs", WHOLE)
     for level, a, b in zip(levels_of(0, len(test)), train, test, strict=True):
-        level = replace(level, train_accuracy=a, test_accuracy=b)
+        level = changed(level, train_accuracy=a, test_accuracy=b)
         kept.add(level, {}, mask(level.level) if mask else Mask({"w": torch.ones(1, 1).bool()}))
     return Page(report(tmp_path))
 

@@ -196,7 +196,7 @@ def test_a_parquet_file_that_is_none_is_named(tmp_path):
         with pytest.raises(ValueError, match=message):
             Tables.read(tmp_path, format="parquet")
     pandas.DataFrame({"a": [1]}).to_parquet(path)
-    with pytest.raises(ValueError, match="levels.parquet has no column best_test_accuracy"):
+    with pytest.raises(ValueError, match="levels.parquet has no column experiment, level, seed, sparsity, test_acc"):
         Tables.read(tmp_path, format="parquet")
 
 

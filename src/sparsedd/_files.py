@@ -153,6 +153,15 @@ def _told(header: bytes) -> Any:
         return None
 
 
+def is_foreign(path: Path) -> bool:
+    """Return whether a whole safetensors file is of another program: it neither carries a seal nor says that it did."""
+    with open(path, "rb") as file:
+        start, size = file.read(8), os.fstat(file.fileno()).st_size
+        length = int.from_bytes(start, "little")
+        header = file.read(length) if length <= min(size, _LONGEST) else b""
+    return _told(header) == size - 8 - length and b"sparsedd" not in header and b"sha256" not in header
+
+
 def digest(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
     with open(path, "rb") as file:

@@ -12,6 +12,7 @@ from sparsedd.sweeps._workers import pinned
 EXAMPLES = """examples:
   sparsedd verify demo            a line for each run and table in demo/, and for each damaged file, with what to do
   sparsedd verify demo --repair   compute the damaged levels again; all others stay as they are, byte for byte
+  sparsedd verify --repair mine   of a sweep with a script of its own: take the damaged levels out; the script computes them
   sparsedd verify mask.safetensors
 
 exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify

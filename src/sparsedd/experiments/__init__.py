@@ -17,7 +17,7 @@ from sparsedd.experiments._run_all import run_all, work
 from sparsedd.experiments._run_fleet import run_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables, write_levels
-from sparsedd.experiments._verify import Finding, verify
+from sparsedd.experiments._verify import verify
 
 # What sweeps of any model have, too, under the names that it has there.
 from sparsedd.sweeps import FINETUNING as FINETUNING
@@ -30,6 +30,7 @@ from sparsedd.sweeps import Record as Record
 from sparsedd.sweeps import Retraining as Retraining
 from sparsedd.sweeps import Schedule as Schedule
 from sparsedd.sweeps import multistep as multistep
+from sparsedd.sweeps._verify import Finding
 
 __all__ = [
     "FIGURES",

@@ -2,8 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,66 +10,37 @@ import torch
 
 import sparsedd
 from sparsedd.experiments._commands import commands
-from sparsedd.experiments._experiment import Experiment, family_of
+from sparsedd.experiments._families import Family
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
 from sparsedd.experiments._html import Html, definitions, joined, page, tag, words
 from sparsedd.experiments._illustrations import illustrations
-from sparsedd.experiments._labels import headings
-from sparsedd.experiments._sentences import advice, summary
+from sparsedd.experiments._sentences import UNKNOWN, advice, summary
 from sparsedd.experiments._svg import colors
 from sparsedd.experiments._sweep import Sweep
-from sparsedd.sweeps._record import Record
-
-
-@dataclass(frozen=True)
-class Family:
-    """The seeds of one experiment: what each has finished, and their sweep, or why there is none.
-
-    ``ended`` are the seeds that end early because the net whose masks they take has diverged; ``emptied`` are the layers that
-    have lost all their weights, with the level of each such seed from which on.
-    """
-
-    results: Mapping[Experiment, Sequence[Record]]
-    sweep: Sweep | ValueError
-    ended: Collection[int] = ()
-    emptied: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-    @property
-    def experiment(self) -> Experiment:
-        """The first seed's."""
-        return next(iter(self.results))
-
-    @property
-    def name(self) -> str:
-        """That of its folder, which no other has."""
-        return family_of(self.experiment)
 
 
 def document(families: Sequence[Family], out: Path) -> str:
     """The page."""
     name = out.resolve().name or str(out)
-    count = f"{len(families)} experiment{'s' * (len(families) != 1)}"
-    called = headings(f.experiment for f in families)
-    links = [
-        tag("li", tag("a", called[f.experiment], href=f"#family-{k}"), " ", tag("code", f.name))
-        for k, f in enumerate(families, 1)
-    ]
-    articles = [_article(f, called[f.experiment], out, f"family-{k}") for k, f in enumerate(families, 1)]
+    kind = "experiment" if all(f.experiment for f in families) else "sweep"
+    count = f"{len(families)} {kind}{'s' * (len(families) != 1)}"
+    links = [tag("li", tag("a", f.heading, href=f"#family-{k}"), " ", tag("code", f.name)) for k, f in enumerate(families, 1)]
+    articles = [_article(f, out, f"family-{k}") for k, f in enumerate(families, 1)]
     where = tag("p", f"{count}, in ", tag("code", str(out)))
     body = [
         tag("header", tag("p", "sparsedd report", class_="kind"), tag("h1", name), where),
-        *([tag("nav", tag("ol", joined(links)), aria_label="experiments")] if len(families) > 1 else []),
+        *([tag("nav", tag("ol", joined(links)), aria_label=f"{kind}s")] if len(families) > 1 else []),
         tag("main", "\n", joined(articles, "\n\n"), "\n"),
         tag("footer", tag("h2", "Versions"), tag("p", "Those that wrote this page."), definitions(_versions(), "facts")),
     ]
     return page(f"sparsedd report: {name}", joined(body, "\n"), colors())
 
 
-def _article(family: Family, heading: str, out: Path, key: str) -> Html:
+def _article(family: Family, out: Path, key: str) -> Html:
     sweep = family.sweep
-    parts = [tag("h2", heading), _facts(family), *_notices(family)]
-    if isinstance(sweep, Sweep):
-        first, *rest = illustrations(sweep, family.results, key)
+    parts = [tag("h2", family.heading), _facts(family), *_notices(family)]
+    if isinstance(sweep, Sweep) and sweep.has_phases:
+        first, *rest = illustrations(sweep, family.members, key)
         parts += [
             tag("p", words(summary(sweep)), class_="lead"),
             tag(
@@ -83,43 +53,48 @@ def _article(family: Family, heading: str, out: Path, key: str) -> Html:
             first,
             tag("h3", "Phases"),
             phases_table(sweep),
-            tag("h3", "Learning"),
-            tag("div", "\n", joined(rest, "\n"), class_="grid"),
-            tag("h3", "Levels"),
-            levels_table(sweep),
+            *([tag("h3", "Learning"), tag("div", "\n", joined(rest, "\n"), class_="grid")] if rest else []),
         ]
-    parts += [tag("h3", "Configuration"), definitions(_configuration(family), "facts"), *_how(family, out)]
-    return tag("article", "\n", joined(parts, "\n"), "\n", id=key)
+    if isinstance(sweep, Sweep):
+        parts += [tag("h3", "Levels"), levels_table(sweep)]
+    if family.facts:
+        pairs = [(name, tag("code", value)) for name, value in family.facts]
+        parts += [tag("h3", "Configuration"), definitions(pairs, "facts")]
+    return tag("article", "\n", joined([*parts, *_how(family, out)], "\n"), "\n", id=key)
 
 
 def _facts(family: Family) -> Html:
-    experiment, seeds = family.experiment, len(family.results)
-    seconds = round(sum(level.seconds for levels in family.results.values() for level in levels))
+    seeds = len({row["seed"] for row in family.rows} | {member.seed for member in family.members})
+    levels = max([member.levels for member in family.members] or [1 + row["level"] for row in family.rows])
+    seconds = round(sum(row["seconds"] or 0 for row in family.rows))
     hours, minutes = seconds // 3600, seconds // 60
     took = f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
-    about = f"{experiment.scale} scale · {experiment.levels} levels · {seeds} seed{'s' * (seeds != 1)} · {took} of training"
-    return tag("p", tag("code", family.name), tag("br"), about, class_="about")
+    about = [f"{family.scale} scale"] if family.scale else []
+    about += [f"{levels} level{'s' * (levels != 1)}", f"{seeds} seed{'s' * (seeds != 1)}"]
+    about += [f"{took} of training"] if any(row["seconds"] is not None for row in family.rows) else []
+    return tag("p", tag("code", family.name), tag("br"), " · ".join(about), class_="about")
 
 
 def _notices(family: Family) -> Iterator[Html]:
     """What is missing, and why."""
-    of, sweep = family.experiment.levels, family.sweep
-    going = {e.seed: len(levels) for e, levels in family.results.items() if not (levels and levels[-1].diverged)}
-    short = {seed: f"seed {seed} has {count} of {of} levels" for seed, count in going.items() if count < of}
+    sweep = family.sweep
+    going = [m for m in family.members if not (m.records and m.records[-1].diverged)]
+    short = [(m, f"seed {m.seed} has {len(m.records)} of {m.levels} levels") for m in going if len(m.records) < m.levels]
     means = "The means are of the levels that all seeds shown have."
-    if missing := [said for seed, said in short.items() if seed not in family.ended]:
+    if missing := [said for member, said in short if not member.ended]:
         yield _notice("Not finished", f"{', '.join(missing)}. {means}")
-    if ended := [said for seed, said in short.items() if seed in family.ended]:
+    if ended := [said for member, said in short if member.ended]:
         yield _notice("Ended early", f"{', '.join(ended)}: the net whose masks it takes diverged there. {means}")
     if isinstance(sweep, ValueError):
         yield _notice("Nothing to show", str(sweep))
     elif sweep.diverged:
         rest = "The means are of the other seeds." if set(sweep.seeds).isdisjoint(dict(sweep.diverged)) else ""
         yield _notice("Diverged", f"{sweep.note}. {rest or 'What came before is shown.'}")
-
+    if isinstance(sweep, Sweep) and not sweep.has_phases:
+        yield _notice("No phases", f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}")
     if family.emptied:
         layers = [
-            f"{name} from level {' or '.join(map(str, sorted(set(levels))))} on ({len(levels)} of {len(family.results)} seeds)"
+            f"{name} from level {' or '.join(map(str, sorted(set(levels))))} on ({len(levels)} of {len(family.members)} seeds)"
             for name, levels in family.emptied.items()
         ]
         gives = "What a layer without weights gives is the same for every image, and so may be what the net gives."
@@ -130,32 +105,28 @@ def _notice(what: str, text: str) -> Html:
     return tag("p", tag("strong", f"{what}: "), text, class_="notice")
 
 
-def _configuration(family: Family) -> Iterator[tuple[str, str]]:
-    """Every field of the experiment."""
-    for f in fields(Experiment):
-        value = getattr(family.experiment, f.name)
-        if f.name == "seed":
-            yield "seeds", tag("code", ", ".join(str(experiment.seed) for experiment in family.results))
-        else:
-            yield f.name, tag("code", value if isinstance(value, str) else repr(value))
-
-
 def _how(family: Family, out: Path) -> Iterator[Html]:
     """The commands that make the runs, go on with them, and look at them."""
-    seeds = [experiment.seed for experiment in family.results]
-    make = "\n".join(commands(family.experiment, seeds, out))
-    more = "\n".join(commands(family.experiment, range(min(seeds), max(seeds) + 3), out))
     yield tag("h3", "Commands")
-    yield tag("p", "To make these runs, and to go on with them where they were stopped:")
-    yield tag("pre", tag("code", make), tabindex=0)
-    if more != make:
-        yield tag("p", "For more seeds, of which what is there is not computed again:")
-        yield tag("pre", tag("code", more), tabindex=0)
-    yield tag("p", "To write this page again, and to check that every file is what was written:")
-    look = "\n".join(shlex.join(["sparsedd", command, str(out)]) for command in ("report", "verify"))
-    yield tag("pre", tag("code", look), tabindex=0)
-    note = "The device and the number of processes are not kept with the runs: where they were others, add "
-    yield tag("p", note, tag("code", "--device"), " and ", tag("code", "--processes"), ".", class_="note")
+    if family.experiment:
+        seeds = [member.seed for member in family.members]
+        make = "\n".join(commands(family.experiment, seeds, out))
+        more = "\n".join(commands(family.experiment, range(min(seeds), max(seeds) + 3), out))
+        yield tag("p", "To make these runs, and to go on with them where they were stopped:")
+        yield tag("pre", tag("code", make), tabindex=0)
+        if more != make:
+            yield tag("p", "For more seeds, of which what is there is not computed again:")
+            yield tag("pre", tag("code", more), tabindex=0)
+    elif family.members:
+        yield tag("p", "To go on where these runs were stopped, run their script again: what is there is not computed again.")
+    look = [("report", "To write this page again"), ("verify", "to check that every file is what was written")]
+    look = look if family.members else look[:1]
+    yield tag("p", f"{', and '.join(purpose for _, purpose in look)}:")
+    typed = "\n".join(shlex.join(["sparsedd", command, str(out)]) for command, _ in look)
+    yield tag("pre", tag("code", typed), tabindex=0)
+    if family.experiment:
+        note = "The device and the number of processes are not kept with the runs: where they were others, add "
+        yield tag("p", note, tag("code", "--device"), " and ", tag("code", "--processes"), ".", class_="note")
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Findings: the numbers of a sweep in a page: a few to remember, the phases, and all levels."""
 
-from math import inf
+from math import floor, inf, log10
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from sparsedd.experiments._boundaries import Boundary, boundaries
 from sparsedd.experiments._html import Html, definitions, joined, table, tag, words
 from sparsedd.experiments._sentences import span
 from sparsedd.experiments._sweep import Array, Sweep
+from sparsedd.experiments._tables import COLUMNS
 from sparsedd.phases import Interval, Phase
 
 MEANING = {
@@ -22,22 +23,25 @@ MEANING = {
 def numbers(sweep: Sweep) -> Html:
     """The four numbers to remember."""
     dd = phases.double_descent(sweep.sparsity, sweep["test_accuracy"])
-    dense, distance = sweep["test_accuracy"][:, 0], sweep["learning_distance"]
-    farthest = int(distance.mean(axis=0).argmax())
+    dense = sweep["test_accuracy"][:, 0]
 
     def change(value: float, interval: Interval, sparsity: float) -> Html:
         sure = f"95 % interval {_signed(interval.low)} to {_signed(interval.high)}" if dd.seeds > 1 else "one seed"
         return _number(f"{_signed(value)} points", f"at {_sparsity(sparsity)} % sparsity", sure)
 
     dip = Interval(-dd.dip_interval.high, -dd.dip_interval.low)
-    at, before = f"at {_sparsity(float(sweep.sparsity[farthest]))} % sparsity", f"the dense net: {distance[:, 0].mean():.1f}"
     spread = f"mean ± std of {dd.seeds} seeds" if dd.seeds > 1 else "one seed"
     pairs = {
         "Test accuracy, dense": _number(joined((_mean(dense, 100, 1), words(" %"))), spread),
         "Change at the dip": change(-dd.dip, dip, dd.dip_sparsity) if dd.dip else _number("no dip"),
         "Change at the peak": change(dd.gain, dd.gain_interval, dd.peak_sparsity) if dd.peak_sparsity else _number("no peak"),
-        "Learning distance, at most": _number(_mean(distance[:, farthest], 1, 1), at, before),
     }
+    if sweep.has("learning_distance"):
+        distance = sweep["learning_distance"]
+        farthest = int(distance.mean(axis=0).argmax())
+        at = f"at {_sparsity(float(sweep.sparsity[farthest]))} % sparsity"
+        before = f"the dense net: {distance[:, 0].mean():.1f}"
+        pairs["Learning distance, at most"] = _number(_mean(distance[:, farthest], 1, 1), at, before)
     return definitions(pairs.items(), "numbers")
 
 
@@ -65,7 +69,7 @@ def phases_table(sweep: Sweep) -> Html:
 
 def levels_table(sweep: Sweep) -> Html:
     """The table of levels."""
-    measures = [
+    measures: list[tuple[str, str, float, int]] = [
         ("training (%)", "train_accuracy", 100, 1),
         ("test (%)", "test_accuracy", 100, 1),
         ("best test (%)", "best_test_accuracy", 100, 1),
@@ -73,22 +77,36 @@ def levels_table(sweep: Sweep) -> Html:
         ("wrong labels (%)", "flipped_accuracy", 100, 1),
         ("learning distance", "learning_distance", 1, 2),
     ]
-    there = [(title, sweep[column], scale, digits) for title, column, scale, digits in measures]
-    there = [measure for measure in there if np.isfinite(measure[1]).all()]
-    landmarks = sweep.phases.landmarks()
-    names = {landmarks.critical: " the dip", landmarks.sweet: " the peak"}
+    own = ["train_loss", "test_loss"] * (not sweep.rows[0][0]["scale"]) + [n for n in sweep.rows[0][0] if n not in COLUMNS]
+    measures += [_shown(sweep, column) for column in own]
+    there = [(title, sweep[column], scale, digits) for title, column, scale, digits in measures if sweep.has(column)]
+    landmarks = sweep.phases.landmarks() if sweep.has_phases else None
+    names = {landmarks.critical: " the dip", landmarks.sweet: " the peak"} if landmarks else {}
+    counted = sweep.has("remaining")
     rows = []
     for k, s in enumerate(sweep.sparsity.tolist()):
         cells = [_mean(values[:, k], scale, digits) for _, values, scale, digits in there]
-        phase = joined((_chip(sweep.phases[s]), names.get(s, "")))
-        rows.append([str(k), _sparsity(s), f"{sweep.rows[0][k]['remaining']:,}", *cells, phase])
-    head = ["level", "sparsity (%)", "weights kept", *(title for title, *_ in there), "phase"]
-    spread = f"Mean ± sample standard deviation, n = {len(sweep.seeds)}." if len(sweep.seeds) > 1 else "One seed."
-    note = (
-        f"{spread} Training accuracy is on the labels as trained on, the right and the wrong ones. "
-        "Test accuracy is at the end of a level, best test accuracy after any epoch that was evaluated."
-    )
+        kept = [f"{sweep.rows[0][k]['remaining']:,}"] if counted else []
+        phase = [joined((_chip(sweep.phases[s]), names.get(s, "")))] if landmarks else []
+        rows.append([str(k), _sparsity(s), *kept, *cells, *phase])
+    titles = [*["weights kept"] * counted, *(title for title, *_ in there), *["phase"] * bool(landmarks)]
+    note = f"Mean ± sample standard deviation, n = {len(sweep.seeds)}." if len(sweep.seeds) > 1 else "One seed."
+    if sweep.has_phases:
+        note += " Training accuracy is on the labels as trained on"
+        note += ", the right and the wrong ones." if sweep.has("clean_accuracy") else "."
+        note += " Test accuracy is at the end of a level"
+        note += ", best test accuracy after any epoch that was evaluated." if sweep.has("best_test_accuracy") else "."
+    head = ["level", "sparsity (%)", *titles]
     return joined((table("The levels", head, rows), tag("p", words(note), class_="note")), "\n")
+
+
+def _shown(sweep: Sweep, column: str) -> tuple[str, str, float, int]:
+    """Return how a measure of one's own is shown: its title, its name, its factor and its digits."""
+    title = column.replace("_", " ")
+    if column.endswith("accuracy"):
+        return f"{title} (%)", column, 100, 1
+    largest = np.nanmax(np.abs(sweep[column]), initial=0)
+    return title, column, 1, min(6, max(0, 3 - floor(log10(largest)))) if largest else 1
 
 
 def _number(value: str, *about: str) -> Html:

@@ -16,13 +16,19 @@ from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._verify import DERIVED, Finding, digest, faults, folders, opened, text, verify, whole_lines
+from sparsedd.experiments._verify import DERIVED, faults, folders, open_folder, verify
+from sparsedd.sweeps._repair import take_out
+from sparsedd.sweeps._store import Store as Folder
+from sparsedd.sweeps._verify import Finding, digest, join_lines, whole_lines
 
 
 def repair(
     path: str | os.PathLike[str], experiments: Iterable[Experiment] = (), *, device: str | torch.device = "cpu"
 ) -> list[Finding]:
     """Compute again the levels of experiments that are damaged, and what was made of them; then :func:`verify`.
+
+    Of a :class:`.Sweep`, whose training is in a script, the first damaged level and those after it are taken out, and a finding
+    says so: the script computes them again, as far back as it must. Nothing else is removed.
 
     A level is computed aside from the intact ones before it, and takes its place only if it is, bit for bit, the one that was
     written: on the same machine and device, and with the same number of threads, it is. What is intact stays as it is. A
@@ -40,7 +46,7 @@ def repair(
     Returns
     -------
     list
-        A finding for each level that could not be repaired, and those of :func:`verify`.
+        A finding for each sweep that could not be repaired, or of which levels were taken out, and those of :func:`verify`.
 
     Examples
     --------
@@ -54,15 +60,22 @@ def repair(
     ...     finding.ok, list(run(experiment, out)) == levels
     (True, True)
     """
-    failed, place = [], _checks.device("device", device)
+    said, place = [], _checks.device("device", device)
     known = {e.key: e for e in _checks.every("experiments", experiments, Experiment, "Experiments")}
-    stores = [store for store in map(opened, folders(_checks.path("path", path))) if isinstance(store, Store)]
-    for store in sorted(stores, key=lambda store: store.experiment.tickets_of is not None):  # masks before those who take them
+    stores = [store for store in map(open_folder, folders(_checks.path("path", path))) if isinstance(store, Folder)]
+    for store in sorted(stores, key=_takes_masks):  # masks before those who take them
         try:
-            _repaired(store, known.get(store.experiment.key, store.experiment), place)
+            if isinstance(store, Store):
+                _repaired(store, known.get(store.experiment.key, store.experiment), place)
+            else:
+                said += take_out(store)
         except (ValueError, OSError, RuntimeError) as error:
-            failed.append(Finding(store.path, f"{store.path} could not be repaired: {error}"))
-    return failed + verify(path)
+            said.append(Finding(store.path, f"{store.path} could not be repaired: {error}"))
+    return said + verify(path)
+
+
+def _takes_masks(store: Folder) -> bool:
+    return isinstance(store, Store) and store.experiment.tickets_of is not None
 
 
 def _repaired(store: Store, experiment: Experiment, device: torch.device) -> None:
@@ -81,7 +94,7 @@ def _repaired(store: Store, experiment: Experiment, device: torch.device) -> Non
     with store.locked():
         for number in sorted({fault.level for fault in found if fault.level is not None}):
             lines[number] = _again(store, number, lines, device)
-        _files.write(store.path / "levels.jsonl", text(lines))
+        _files.write(store.path / "levels.jsonl", join_lines(lines))
     for fault in sorted(found, key=lambda fault: len(fault.path.name)):  # a re-dense net before the lines around it
         if match := DERIVED.fullmatch(fault.path.name):
             make = {None: redense, "interpolation": interpolation, "directions": directions}[match[3]]
@@ -96,7 +109,7 @@ def _again(store: Store, number: int, lines: dict[int, str], device: torch.devic
         aside = Store(folder, store.experiment)
         aside.configure()
         if number:
-            _files.write(aside.path / "levels.jsonl", text({k: lines[k] for k in range(number)}))
+            _files.write(aside.path / "levels.jsonl", join_lines({k: lines[k] for k in range(number)}))
         for path in (path for k in {0, number - 1} & {*range(number)} for path in store.files(k) if path.exists()):
             shutil.copy(path, aside.path)
         sweep = Run(Problem(store.experiment, device), aside, out, device)

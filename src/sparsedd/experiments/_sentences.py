@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from sparsedd import phases
 from sparsedd.experiments._sweep import Sweep
 
+UNKNOWN = "for phases and advice it needs train_accuracy and test_accuracy: call level.record(train=..., test=...)."
+
 
 def summary(sweep: Sweep) -> str:
     """What happened, in a few sentences with numbers, whichever way it went; in one if no net was pruned yet."""
@@ -24,7 +26,7 @@ def summary(sweep: Sweep) -> str:
     end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
     dense = (
         f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its training labels right and "
-        f"{mean[0]:.1f} % of the test images."
+        f"{mean[0]:.1f} % of the test {'images' if sweep.rows[0][0]['scale'] else 'data'}."
     )
     if len(mean) == 1:
         return dense

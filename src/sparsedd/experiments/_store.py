@@ -30,6 +30,7 @@ class Store(Folder):
     """
 
     word = "experiment"
+    AGAIN = ""
 
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
         self.experiment: Experiment = _checks.kind("experiment", experiment, Experiment, "an Experiment")

@@ -103,11 +103,23 @@ class Sweep:
             )
         seeds = tuple(sorted(by_seed))
         rows = tuple(tuple(by_seed[seed][k] for k in range(complete)) for seed in seeds)
+        for k in range(complete):
+            if len(found := {round(levels[k]["sparsity"], 6) for levels in rows}) > 1:
+                raise ValueError(f"the seeds of {name} must have one sparsity at level {k}, got {sorted(found)}.")
         return cls(name, seeds, rows, tuple(sorted(diverged.items())))
 
     def __getitem__(self, column: str) -> Array:
         """A measure, (seeds, levels); nan where it is undefined."""
-        return np.array([[np.nan if row[column] is None else row[column] for row in levels] for levels in self.rows])
+        return np.array([[np.nan if row.get(column) is None else row[column] for row in levels] for levels in self.rows])
+
+    def has(self, column: str) -> bool:
+        """Return whether a measure is there, for each seed and level."""
+        return column in self.rows[0][0] and bool(np.isfinite(self[column]).all())
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether it has what phases are told by."""
+        return self.has("train_accuracy") and self.has("test_accuracy")
 
     @cached_property
     def sparsity(self) -> Array:

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -38,6 +38,8 @@ COLUMNS = (
 MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
 EPOCH_COLUMNS = ("experiment", "scale", "seed", "level", "training", "epoch", *MEASURES)
 LINE_COLUMNS = ("experiment", "scale", "seed", "level", "line", "alpha", *MEASURES)
+NEEDED = ("experiment", "seed", "level", "sparsity", "train_accuracy", "test_accuracy")  # what phases need of levels.csv
+ABSENT = {"scale": "", "diverged": 0}  # what stands for a column that is not there, where it is not None
 WORDS = ("experiment", "scale", "training", "line")  # the columns that are not numbers
 WHOLE = ("seed", "level", "epoch", "remaining", "diverged")
 
@@ -56,8 +58,10 @@ class Tables:
     Attributes
     ----------
     levels
-        A row for each experiment, seed and level. ``experiment`` is its name, and what it differs in from others of its name
-        (and scale) that are there: ``mnist-lenet_300_100-symmetric20-magnitude-ltr width=0.5``.
+        A row for each experiment, seed and level, with a user's own measures after the columns of the standard. What is read
+        needs ``experiment, seed, level, sparsity, train_accuracy, test_accuracy`` alone. ``experiment`` is its name, and what
+        it differs in from others of its name (and scale) that are there:
+        ``mnist-lenet_300_100-symmetric20-magnitude-ltr width=0.5``.
     epochs
         A row for each epoch of some levels; ``training`` is ``"sparse"``, or ``"re-dense"`` times the factor of its rate.
     lines
@@ -75,9 +79,7 @@ class Tables:
     def add_levels(self, experiment: Experiment, levels: Iterable[Record]) -> None:
         """A row for each level."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
-        for level in levels:
-            row = self._key(experiment) | level.to_json() | {"diverged": int(level.diverged)}
-            self.levels.append({name: row[name] for name in COLUMNS})
+        self.levels += [row for level in levels for row in level_rows(self._key(experiment), [level])]
 
     def _key(self, experiment: Experiment) -> Row:
         """The columns that say whose a row is; those of one name are told apart as soon as there are two."""
@@ -138,7 +140,7 @@ class Tables:
             from pandas import DataFrame
         except ImportError as error:
             raise ImportError("a frame needs pandas: pip install 'sparsedd[parquet]'.") from error
-        types = {column: _type(column) for column in TABLES[name]}
+        types = {column: _type(column, name) for column in columns_of(name, getattr(self, name))}
         try:
             return DataFrame(getattr(self, name), columns=list(types)).astype(types)
         except OverflowError as error:  # a seed of more than 63 bits
@@ -151,10 +153,10 @@ class Tables:
         """
         _checks.one_of("format", format, FORMATS)
         out, written = _checks.path("out", out), []
-        for name, columns in TABLES.items():
+        for name in TABLES:
             rows, path = getattr(self, name), Path(out) / f"{name}.{format}"
             if rows or name == "levels":
-                write_rows(path, columns, rows)
+                write_table(path, rows, name)
                 written.append(path)
             else:
                 path.unlink(missing_ok=True)
@@ -185,17 +187,33 @@ def write_levels(path: str | os.PathLike[str], results: Mapping[Experiment, Iter
     tables = Tables()
     for experiment, levels in _checks.kind("results", results, Mapping, "a mapping of experiments to levels").items():
         tables.add_levels(experiment, levels)
-    write_rows(path, COLUMNS, tables.levels)
+    write_table(path, tables.levels)
 
 
-def write_rows(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV file, or one of parquet where the name says so."""
+def level_rows(head: Row, records: Iterable[Record], *, own: bool = False) -> Iterator[Row]:
+    """Yield a row for each level; with ``own``, measures that have no column of the standard come after those that have."""
+    for record in records:
+        row = record.to_json() | head | {"diverged": int(record.diverged)}
+        more = {n: value for n, value in record.measures.items() if n in head or n not in COLUMNS} if own else {}
+        renamed = {f"measured_{n}" if n in head else n: value for n, value in more.items()}
+        yield {name: row.get(name) for name in COLUMNS} | renamed
+
+
+def columns_of(name: str, rows: Iterable[Row]) -> list[str]:
+    """Return the columns of a table: the standard's, and those of a user's own measures."""
+    return list(dict.fromkeys(chain(TABLES[name], *rows)))
+
+
+def write_table(path: str | os.PathLike[str], rows: Sequence[Row], name: str = "levels") -> None:
+    """Write one of the tables as a CSV file, or as one of parquet where the path says so."""
+    columns = columns_of(name, rows)
     if Path(path).suffix == ".parquet":
-        return _files.write(path, packed({column: _type(column) for column in columns}, rows))
+        types = {column: _type(column, name) for column in columns}
+        return _files.write(path, packed(types, ({column: row.get(column) for column in columns} for row in rows)))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
-    table.writerows(["" if row[column] is None else row[column] for column in columns] for row in rows)
+    table.writerows(["" if row.get(column) is None else row[column] for column in columns] for row in rows)
     return _files.write(path, text.getvalue().encode())
 
 
@@ -208,13 +226,20 @@ def read_rows(path: Path) -> list[Row]:
         found, rows = unpacked(path.read_bytes()) if path.suffix == ".parquet" else _csv(path.read_bytes())
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is not a table: {error}.") from error
-    missing = sorted(set(columns) - set(found) - {"diverged"})  # younger than some tables
+    missing = sorted(set(NEEDED if path.stem == "levels" else columns) - set(found))
     if missing or len(set(found)) != len(found):
         raise ValueError(f"{path} has no column {', '.join(missing)}." if missing else f"{path} has a column twice.")
     try:
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row has more or fewer fields than there are columns")
-        return [{name: _value(name, row.get(name, "0")) for name in columns} for row in rows]
+        own = [
+            name for name in found if path.stem == "levels" and name not in columns and all(_is_number(r[name]) for r in rows)
+        ]
+        return [
+            {name: _value(name, row[name]) if name in found else ABSENT.get(name) for name in columns}
+            | {name: _value(name, row[name], own=True) for name in own}
+            for row in rows
+        ]
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is not a table of numbers: {error}.") from error
 
@@ -224,15 +249,25 @@ def _csv(data: bytes) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or ()), list(reader)
 
 
-def _type(column: str) -> str:
-    return "str" if column in WORDS else "int64" if column in WHOLE else "float64"
+def _type(column: str, table: str) -> str:
+    known = column in TABLES[table]
+    return "str" if known and column in WORDS else "int64" if known and column in WHOLE else "float64"
 
 
-def _value(column: str, text: str) -> Any:
-    if column in WORDS:
+def _is_number(text: str) -> bool:
+    try:
+        float(text or 0)
+    except ValueError:
+        return False
+    return True
+
+
+def _value(column: str, text: str, *, own: bool = False) -> Any:
+    if column in WORDS and not own:
         return text
-    if not text and column not in WHOLE:
+    whole = column in WHOLE and not own
+    if not text and not whole:
         return None
-    value = int(text) if column in WHOLE else float(text)
+    value = int(text) if whole else float(text)
     check_number(column, value)
     return value

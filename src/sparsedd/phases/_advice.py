@@ -19,6 +19,8 @@ class Advice:
     ----------
     ship
         The sparsity of the sparsest level whose test accuracy is within the tolerance of the best level's.
+    level
+        Its number: its place in what was passed, 0 being the dense net.
     best
         That of the level of the highest test accuracy, the sparsest of several.
     gain
@@ -43,6 +45,7 @@ class Advice:
     """
 
     ship: float
+    level: int
     best: float
     gain: float
     gain_interval: Interval
@@ -69,7 +72,7 @@ class Advice:
     def __repr__(self) -> str:
         answer = "prune further" if self.further else "prune no further"
         difference = f"{100 * abs(self.gain):.1f} points {'below' if self.gain < 0 else 'above'} {self._dense}"
-        return f"Advice(ship {self.ship:.2%}, {difference}; the last level is {self.phase}; {answer})"
+        return f"Advice(ship level {self.level}, {self.ship:.2%}, {difference}; the last level is {self.phase}; {answer})"
 
     @property
     def _dense(self) -> str:
@@ -87,7 +90,7 @@ class Advice:
         why = f"the sparsest {within} {best}"
         if self.ship == self.best:
             why = "no level has a higher test accuracy"
-        words = f"Ship {percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
+        words = f"Ship level {self.level}, {percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
         if self.best == first:
             return f"{words} No level is better than {self._dense}."
         if self.best_gain <= self.tolerance:
@@ -155,9 +158,9 @@ def advise(
     >>> test = [[0.80, 0.70, 0.90, 0.89, 0.60], [0.82, 0.74, 0.92, 0.90, 0.64]]
     >>> advice = advise([0, 0.8, 0.97, 0.98, 0.999], [1, 0.95, 0.80, 0.78, 0.60], test)
     >>> advice
-    Advice(ship 98.00%, 8.5 points above the dense net; the last level is Collapsed; prune no further)
-    >>> advice.ship, advice.best, round(advice.gain, 3), advice.phase, advice.further
-    (0.98, 0.97, 0.085, <Phase.COLLAPSED: 'Collapsed'>, False)
+    Advice(ship level 3, 98.00%, 8.5 points above the dense net; the last level is Collapsed; prune no further)
+    >>> advice.level, advice.ship, advice.best, round(advice.gain, 3), advice.phase, advice.further
+    (3, 0.98, 0.97, 0.085, <Phase.COLLAPSED: 'Collapsed'>, False)
     >>> print(advise([0, 0.8], [1, 0.95], [0.80, 0.70]))
     Ship the dense net: no sparser level comes within 2 points of its test accuracy.
     The last level, 80.00 % sparsity, is Critical. Prune further: the net still memorises (train 95.0 %, test 70.0 %). ...
@@ -168,9 +171,10 @@ def advise(
     found = phases(s, train, test, tolerance=tolerance)
     near, mean, n = tolerated(tolerance), test.mean(axis=0), len(test)
     once = np.arange(n)[None]
-    ahead = outlook(found, train, mean, near)
+    ahead, ship = outlook(found, train, mean, near), int(sparsest(mean, near))
     return Advice(
-        ship=float(s[sparsest(mean, near)]),
+        ship=float(s[ship]),
+        level=ship,
         best=float(s[sparsest(mean, tolerated(0))]),
         gain=float(_gain(test, once, near)[0]),
         gain_interval=bootstrap(

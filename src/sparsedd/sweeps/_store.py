@@ -39,6 +39,8 @@ class Store:
         Whether an optimizer's momentum is kept with each level.
     beginning
         Whether there is a state of the beginning beside that at the rewind step.
+    last
+        Whether the weights of levels before the last one may be gone.
 
     Raises
     ------
@@ -47,9 +49,12 @@ class Store:
     """
 
     word = "sweep"
+    AGAIN = ", then run the script again"  # what is to be done after a repair
 
-    def __init__(self, path: Path, levels: int | None = None, *, momentum: bool = False, beginning: bool = False) -> None:
-        self.path, self.count, self.has_momentum, self.has_beginning = path, levels, momentum, beginning
+    def __init__(
+        self, path: Path, levels: int | None = None, *, momentum: bool = False, beginning: bool = False, last: bool = False
+    ) -> None:
+        self.path, self.count, self.has_momentum, self.has_beginning, self.last = path, levels, momentum, beginning, last
 
     def __repr__(self) -> str:
         return f"Store({self.path})"

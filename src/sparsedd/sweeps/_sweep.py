@@ -180,7 +180,8 @@ class Sweep:
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """Return the parameters and buffers at the end of a finished level, tied ones under the first of their names."""
-        if self.keep == "last" and level < len(self._store.lines()) - 1:
+        lasting = self._config.get("keep") == "last" and not self._store.weights_path(level).exists()
+        if lasting and level < len(self._store.lines()) - 1:
             raise ValueError(f"keep='last' has kept no weights of level {level}: there are those of the last level.")
         return self._store.weights(level)
 
@@ -279,9 +280,10 @@ class Sweep:
             _files.write(path, text_of(self._config).encode())
         if not number and not self._first.exists():
             self._save_beginning()
-        if number:
+        made = store.mask_path(number).exists()
+        if number and not (made and self._config.get("keep") == "last" and self.retraining.weights != "keep"):
             store.check(number - 1)
-        if not store.mask_path(number).exists():
+        if not made:
             self._make_mask(number)
 
     def _same(self) -> bool:
@@ -294,6 +296,8 @@ class Sweep:
         before = read_config(path)
         if self._store.lines():
             refuse_another(self.path, before, self._config)
+            if before["keep"] == "last":
+                self._config["keep"] = "last"  # what is gone stays gone
         return before == self._config
 
     def _make_mask(self, number: int) -> None:
