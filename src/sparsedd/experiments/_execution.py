@@ -1,7 +1,7 @@
 """Execution: a net, its data and its backward pass as they run fastest."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -97,19 +97,6 @@ class Execution:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """A block in which products are in bfloat16, where the precision says so."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """A block in which what the caller has set for torch changes no number: autocast, gradient mode, the default device."""
-    # no cache: the end of the outermost autocast empties it, and if that is the caller's, the weights in it grow old
-    with (
-        torch.autocast("cpu", enabled=False, cache_enabled=False),
-        torch.autocast("cuda", enabled=False, cache_enabled=False),
-        torch.inference_mode(False),  # with gradients
-        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),  # it makes each call slower
-    ):
-        yield
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from sparsedd import _checks, _files, landscape
-from sparsedd.experiments._execution import in_order, undisturbed
+from sparsedd.experiments._ambient import undisturbed
+from sparsedd.experiments._execution import in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense, redense_weights, shown

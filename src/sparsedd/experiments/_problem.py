@@ -18,7 +18,8 @@ from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
-from sparsedd.experiments._execution import Execution, autocast, in_order, undisturbed
+from sparsedd.experiments._ambient import undisturbed
+from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own, OwnData, call_with, calm, seeded, takes
 from sparsedd.experiments._train import momentum_of, sgd, train

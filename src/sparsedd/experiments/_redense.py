@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparsedd import _checks, _files
 from sparsedd._mask import Mask
-from sparsedd.experiments._execution import undisturbed
+from sparsedd.experiments._ambient import undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import run

@@ -12,7 +12,7 @@ from sparsedd import _checks, models
 from sparsedd._mask import Mask
 from sparsedd._pruner import Pruner
 from sparsedd._state import memories
-from sparsedd.experiments._execution import undisturbed
+from sparsedd.experiments._ambient import undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
 from sparsedd.experiments._problem import Problem

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim import SGD
 
 from sparsedd import _checks
-from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores, undisturbed
+from sparsedd.experiments._ambient import undisturbed
+from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import Run
