@@ -17,6 +17,7 @@ import torch
 
 from sparsedd import _checks, _random
 from sparsedd.data import Data
+from sparsedd.experiments._ambient import undisturbed
 from sparsedd.sweeps._config import checked
 
 WHY = "An experiment's key holds its name, which must lead to it in every process and on every machine"
@@ -261,8 +262,6 @@ def seeded(model: object, *key: int | str) -> Iterator[None]:
 @contextmanager
 def calm() -> Iterator[None]:
     """A block in which what the caller has set for torch changes no number, and that leaves the generators as they were."""
-    from sparsedd.experiments._execution import undisturbed  # which knows experiments
-
     default = torch.get_default_dtype()
     try:
         with _random.untouched(), undisturbed():
