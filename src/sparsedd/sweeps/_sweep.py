@@ -226,8 +226,7 @@ class Sweep:
 
     def __iter__(self) -> Iterator[Level]:
         """Yield each level that is not finished, the model ready for it. The folder is locked until the level is recorded."""
-        level: Level | None = None
-        while level is None or not level.finished.diverged:  # type: ignore[union-attr]
+        while True:
             with self._turn() as level:
                 if level is None:
                     return
