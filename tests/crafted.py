@@ -337,7 +337,12 @@ def cases() -> Iterator[Case]:
                 lambda path: redense(TOY, 1, path.parent.parent.parent, 0.5),
             )
         yield of_derived(name, "01.redense-1.safetensors", change)
-    yield of_file("a pickle", "01.weights.safetensors", lambda path: pickle.dumps(Payload()))
+    yield of_file(
+        "a pickle",
+        "01.weights.safetensors",
+        lambda path: pickle.dumps(Payload()),
+        lambda path: redense(TOY, 1, path.parent.parent.parent, 0.5),
+    )
     yield of_file("of another net", "01.mask.safetensors", lambda path: Mask({"w": torch.ones(9, dtype=torch.bool)})._bytes())
     yield of_file("a rewinder", "01.mask.safetensors", lambda path: _files.seal("rewinder", {}, None))
     for file, name, change in (

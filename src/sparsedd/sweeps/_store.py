@@ -186,17 +186,17 @@ class Store:
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """Return the state at the end of a level."""
-        return _files.unseal(self._verified(level, self.weights_path(level)), "weights")[0]
+        return _files.unseal(self.check(self.weights_path(level), level), "weights")[0]
 
     def mask(self, level: int) -> Mask:
         """Return the mask of a finished level."""
-        return Mask.load(self._verified(level, self.mask_path(level)))
+        return Mask.load(self.check(self.mask_path(level), level))
 
     def momentum(self, level: int) -> dict[str, Tensor]:
         """Return the optimizer's momentum at the end of a level, by parameter; empty where there is none."""
         if not self.has_momentum:
             return {}
-        return _files.unseal(self._verified(level, self.momentum_path(level)), "momentum")[0]
+        return _files.unseal(self.check(self.momentum_path(level), level), "momentum")[0]
 
     def save_state(self, path: Path, state: Mapping[str, Tensor]) -> None:
         """Keep the state at the rewind step or in the beginning."""
@@ -204,15 +204,10 @@ class Store:
 
     def state(self, path: Path) -> dict[str, Tensor]:
         """Return the state that was kept in the beginning, or at the rewind step."""
-        return _files.unseal(self._verified(0, path) if self.lines() else path, "weights")[0]
+        return _files.unseal(self.check(path, 0) if self.lines() else path, "weights")[0]
 
-    def check(self, level: int) -> None:
-        """Raise unless the mask and the weights of a finished level, which the next one follows from, are what was written."""
-        for path in (self.mask_path(level), self.weights_path(level)):
-            self._verified(level, path)
-
-    def _verified(self, level: int, path: Path) -> Path:
-        """Return the path of a file that is what the line of its level says it is."""
+    def check(self, path: Path, level: int) -> Path:
+        """Return the path of a file of a finished level, if the file is what the line of the level says it is."""
         expected = self.written(level)[1].get(path.name)
         if not path.exists() or _files.digest(path) != expected:
             raise ValueError(

@@ -281,7 +281,8 @@ class Sweep:
             self._save_beginning()
         made = store.mask_path(number).exists()
         if number and not (made and self._config.get("keep") == "last" and self.retraining.weights != "keep"):
-            store.check(number - 1)
+            fitting(store.mask_path(number - 1), store.mask(number - 1), self._dense)
+            store.check(store.weights_path(number - 1), number - 1)
         if not made:
             self._make_mask(number)
 
