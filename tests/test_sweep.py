@@ -280,6 +280,10 @@ def levels_of(sweep):
         ({"accuracy": 71.0}, ValueError, "the measure accuracy must be from 0 to 1, got 71"),
         ({"sparsity": 0.5}, ValueError, "a measure can't be called 'sparsity'"),
         ({"seconds": 1.0}, ValueError, "a measure can't be called 'seconds'"),
+        ({"measures": 1.0}, ValueError, "a measure can't be called 'measures'"),
+        ({"train": 0.9}, TypeError, "train must be an Evaluation, got 0.9: for a number, write train_accuracy="),
+        ({"train_loss": None}, ValueError, "says that training has diverged"),
+        ({"huge": 10**400}, ValueError, "must be a number that a float holds"),
     ],
 )
 def test_a_measure_that_is_none(measures, error, message, tmp_path):
@@ -459,6 +463,131 @@ def test_records_are_values():
 def test_public_names():
     assert sparsedd.Sweep is Sweep
     assert LTR.weights == "rewind"
+
+
+# ---------------------------------------------------------------- what strangers did
+
+
+def killed_in(sweep, last, epoch, **parts):
+    """Begin a level, and be killed in an epoch."""
+    with pytest.raises(Killed):
+        for level in sweep:
+            for now in level.epochs(last, **parts):
+                if now == epoch:
+                    raise Killed
+
+
+def test_fewer_epochs_than_were_trained_are_refused(tmp_path):
+    killed_in(Sweep(tmp_path, net(), levels=1), 6, 4)
+    for level in Sweep(tmp_path, net(), levels=1):
+        assert list(level.epochs(2)) == []
+        with pytest.raises(RuntimeError, match=r"trained for 4 epochs before, and now ends at 2.*00.inside.safetensors"):
+            level.record()
+        assert list(level.epochs(5)) == [4]
+        level.record()
+
+
+def test_a_dict_or_a_list_is_a_part(tmp_path):
+    best, seen = {"accuracy": 0.5}, [1]
+    killed_in(Sweep(tmp_path, net(), levels=1), 6, 3, best=best, seen=seen)
+    other, again = {"accuracy": 0.0}, []
+    for level in Sweep(tmp_path, net(), levels=1):
+        next(level.epochs(6, best=other, seen=again))
+        assert (other, again) == (best, seen)
+        list(level.epochs(6, best=other, seen=again))
+        level.record()
+
+
+def test_two_phases_of_a_level_with_parts_of_their_own(tmp_path):
+    def go(folder, at=None):
+        sweep = Sweep(folder, net(), levels=1)
+        for level in sweep:
+            for first, last, name in ((0, 2, "one"), (2, 4, "two")):
+                own = torch.optim.SGD(sweep.model.parameters(), lr=0.1, momentum=0.9)
+                for epoch in level.epochs(last, first=first, **{name: own}):
+                    if epoch == at:
+                        raise Killed
+                    x, y = batch(epoch, 0)
+                    own.zero_grad()
+                    cross_entropy(sweep.model(x), y).backward()
+                    own.step()
+            level.record()
+        return found(folder)
+
+    whole = go(tmp_path / "whole")
+    for at in range(4):
+        with pytest.raises(Killed):
+            go(tmp_path / str(at), at)
+        assert go(tmp_path / str(at)) == whole
+
+
+def test_an_optimizer_that_is_not_kept_is_said(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=1)
+    optimizer = torch.optim.Adam(sweep.model.parameters())
+    for level in sweep:
+        with level.enforce(optimizer):
+            for epoch in range(2):
+                sweep.model(batch(0, epoch)[0]).sum().backward()
+                optimizer.step()
+        with pytest.warns(UserWarning, match=r"without the state of its Adam: pass it, level.epochs\(..., optimizer=opt"):
+            list(level.epochs(1))
+        level.record()
+
+
+@pytest.mark.parametrize("reinit", [lambda model, seed: None, lambda model, seed: net(5)])
+def test_new_weights_must_be_new(reinit, tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2, retraining=SCRATCH, reinit=reinit)
+    with pytest.raises(RuntimeError, match="must draw new weights in place"):
+        train(sweep)
+    assert levels_of(sweep) == [0]
+
+
+def test_a_bias_that_is_not_finite_has_diverged(tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2)
+    for level in sweep:
+        sweep.model[0].bias.data.fill_(torch.nan)
+        assert level.record().diverged
+    assert levels_of(sweep) == [0]
+
+
+def test_after_the_loop_the_model_is_the_last_level(tmp_path):
+    first = train(Sweep(tmp_path, net(), levels=2))
+    again = train(Sweep(tmp_path, net(4), levels=2))
+    for name, tensor in again.model.state_dict().items():
+        assert bits(tensor) == bits(first.model.state_dict()[name]) == bits(first.weights(1)[name])
+
+
+@pytest.mark.filterwarnings("ignore:.*is computed, by a parametrization:UserWarning")
+def test_weights_that_are_computed_from_others_can_be_swept(tmp_path):
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 6)), nn.Linear(6, 3))
+    sweep = Sweep(tmp_path, filled(model), levels=1, names=["1.weight"])
+    for level in sweep:
+        model[1].weight.data[0, 0] += 2.0
+        assert level.record().learning_distance == pytest.approx(2.0)
+
+
+def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    sweep = Sweep("runs", net(), levels=2)
+    for level in sweep:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        level.record()
+    assert sweep.path == tmp_path / "runs"
+    assert levels_of(sweep) == [0, 1]
+
+
+def test_a_model_that_was_pruned_before_is_said(tmp_path):
+    model = net(width=40)
+    Pruner().prune_to(model, 0.9).apply_(model)
+    with pytest.warns(UserWarning, match="weights that the mask keeps are zero"):
+        next(iter(Sweep(tmp_path, model, levels=1))).record()
+
+
+def test_a_file_of_the_sweep_is_not_exported_over(tmp_path):
+    sweep = train(Sweep(tmp_path, net(), levels=1))
+    with pytest.raises(ValueError, match="is a file of the sweep itself"):
+        sweep.export(0, tmp_path / "00.weights.safetensors")
 
 
 # ---------------------------------------------------------------- several processes

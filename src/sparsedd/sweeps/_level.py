@@ -11,8 +11,7 @@ from sparsedd import _checks, _files
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._rewinder import Rewinder
-from sparsedd.metrics import learning_distance
-from sparsedd.sweeps._record import Curves, Record, finite, flatten
+from sparsedd.sweeps._record import Curves, Record, flatten
 
 if TYPE_CHECKING:
     from sparsedd.sweeps._sweep import Sweep
@@ -38,6 +37,8 @@ class Level:
         self.finished: Record | None = None
         self._sweep, self._release = sweep, release
         self._clock = Clock()
+        self._enforced: tuple[Optimizer, ...] = ()
+        self._kept = self._last = 0  # the epoch after which training was kept, and that before which the loops end
 
     def __repr__(self) -> str:
         state = "recorded" if self.finished else "in work"
@@ -50,6 +51,7 @@ class Level:
 
     def enforce(self, *optimizers: Optimizer) -> Enforcement:
         """Hold the level's pruned weights at zero after every step of the optimizers, as :meth:`.Mask.enforce` does."""
+        self._enforced = optimizers
         return self.mask.enforce(self._sweep.model, *optimizers)
 
     def epochs(self, last: int, *, first: int = 0, every: int = 1, **parts: Any) -> Iterator[int]:
@@ -65,8 +67,12 @@ class Level:
         every
             Keep training after each so many epochs, and after the last one.
         parts
-            What changes in training besides the model: optimizers, schedulers, whatever a :class:`.Rewinder` takes. The order
-            of the data must follow from the epoch.
+            What changes in training besides the model: optimizers, schedulers, whatever a :class:`.Rewinder` takes, or a dict
+            or list of numbers and tensors, such as the best accuracy so far. The order of the data must follow from the epoch.
+
+        Notes
+        -----
+        A loop that was resumed after its last epoch has set no variable: record what follows from the model and the parts.
         """
         _checks.whole("every", every, least=1)
         done, sweep = _checks.whole("first", first), self._sweep
@@ -77,18 +83,35 @@ class Level:
                 f"the sweep keeps its {', '.join(sorted(taken))} by itself: pass what else there is under other names."
             )
         path = sweep._store.inside_path(self.number)
-        parts = {"model": sweep.model, "clock": self._clock, **parts}
+        parts = {"model": sweep.model, "clock": self._clock, **{name: _part(part) for name, part in parts.items()}}
         if sweep._ranks.first(path.exists):
             inside = Rewinder.load(path)
-            try:
-                done = inside.rewind(**parts)
-            except ValueError as error:
-                raise ValueError(f"{path} does not fit: {error} Remove it to begin level {self.number} anew.") from error
-            self.mask.apply_(sweep.model)
+            self._kept = inside.step
+            later = inside.step > last and any(name not in inside for name in parts)  # kept by a loop that comes after this one
+            if inside.step > done and not later:
+                try:
+                    inside.rewind(**parts)
+                except ValueError as error:
+                    raise ValueError(f"{path} does not fit: {error} Remove it to begin level {self.number} anew.") from error
+                self.mask.apply_(sweep.model)
+            done = max(done, inside.step)
+        self._last = max(self._last, last)
         for epoch in range(done, last):
             yield epoch
             if (epoch + 1 - first) % every == 0 or epoch + 1 == last:
+                self._warn_of_others(parts)
                 sweep._ranks.first(lambda: Rewinder(step=epoch + 1, **parts).save(path))  # noqa: B023
+                self._kept = epoch + 1
+
+    def _warn_of_others(self, parts: Mapping[str, Any]) -> None:
+        """Warn once of optimizers that the mask is enforced on, and whose state is not kept after an epoch."""
+        lost = [type(o).__name__ for o in self._enforced if o.state and not any(o is part for part in parts.values())]
+        self._enforced = ()
+        if lost:
+            _checks.warn(
+                f"after a kill this level would go on without the state of its {', '.join(lost)}: pass it, "
+                "level.epochs(..., optimizer=optimizer)."
+            )
 
     def reached(self, step: int) -> None:
         """Keep the state of the dense net at the rewind step: call it before each step where ``rewind_step`` is above 0."""
@@ -96,14 +119,15 @@ class Level:
         if self.number == 0 and _checks.whole("step", step) == sweep.rewind_step > 0:
             sweep._ranks.first(lambda: sweep._store.save_state(sweep._store.start_path, sweep._state()))
 
-    def record(self, **measures: Any) -> Record:
+    def record(self, /, **measures: Any) -> Record:
         """Finish the level: keep what was measured, the weights and the mask of the next level. Only then does it count.
 
         Parameters
         ----------
         measures
-            Numbers by name, or :class:`.Evaluation`: of ``test=`` come ``test_accuracy`` and ``test_loss``. A loss that is not
-            finite says that training has diverged: the sweep ends.
+            Numbers by name, or :class:`.Evaluation`: of ``test=`` come ``test_accuracy`` and ``test_loss``. A training loss
+            or a parameter that is not finite says that training has diverged: the sweep ends. Under ``torchrun`` those of
+            the first rank count.
 
         Raises
         ------
@@ -129,11 +153,16 @@ class Level:
                 f"pruned weights of level {self.number} are not zero: train within `with level.enforce(optimizer)`, or call "
                 "level.mask.apply_(model) before measuring."
             )
-        if sweep.retraining.weights == "rewind" and not store.start_path.exists():
+        if self._kept > self._last > 0:
+            raise RuntimeError(
+                f"level {self.number} was trained for {self._kept} epochs before, and now ends at {self._last}: train as "
+                f"long, or remove {store.inside_path(self.number)} to begin the level anew."
+            )
+        if sweep.retraining.weights == "rewind" and sweep.rewind_step and not store.start_path.exists():
             raise RuntimeError(f"rewind_step={sweep.rewind_step} was never reached: call level.reached(step) before each step.")
 
         def write() -> dict[str, Any]:
-            distance = finite(learning_distance(sweep._beginning(), sweep.model))
+            distance = sweep._distance()
             took = self._clock.seconds if seconds is None else seconds
             record = Record(self.number, self.mask.sparsity, self.mask.remaining, distance, took, measures, curves)
             if not record.diverged:
@@ -143,8 +172,28 @@ class Level:
             return record.to_json()
 
         self.finished = Record.from_json(sweep._ranks.first(write))
+        sweep._holds = self.number
         self._release()
         return self.finished
+
+
+def _part(part: Any) -> Any:
+    """Return a part of training as a thing with a state: a dict or a list is its own."""
+    return _Plain(part) if isinstance(part, dict | list) else part
+
+
+class _Plain:
+    """A dict or a list, whose content is its state."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"content": self._content}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._content.clear()
+        (self._content.update if isinstance(self._content, dict) else self._content.extend)(state["content"])
 
 
 class Clock:

@@ -146,6 +146,8 @@ def finite(value: float) -> float | None:
 def flatten(measures: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     """Yield a number for each name; of an :class:`.Evaluation` its accuracy and its loss."""
     for name, value in measures.items():
+        if name in ("train", "test") and not isinstance(value, Evaluation):
+            raise TypeError(f"{name} must be an Evaluation, got {value!r:.40}: for a number, write {name}_accuracy=.")
         if isinstance(value, Evaluation):
             yield f"{name}_accuracy", _number(f"{name}_accuracy", value.accuracy)
             yield f"{name}_loss", _number(f"{name}_loss", value.loss)
@@ -154,16 +156,21 @@ def flatten(measures: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
 
 
 def _number(name: str, value: Any) -> float | None:
-    if name in OWN or hasattr(Record, name):
+    if name in Record.__dataclass_fields__ or hasattr(Record, name):
         raise ValueError(f"a measure can't be called {name!r}: the record has that already.")
     if value is None:
+        if name == "train_loss":
+            raise ValueError("train_loss=None says that training has diverged: leave it out where it is undefined.")
         return None
     if isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad:
         value = value.item()
     if isinstance(value, Tensor | bool) or not isinstance(value, Real):
         way = ": use tensor.item()" if isinstance(value, Tensor) else ""
         raise TypeError(f"the measure {name!r} must be a number, an Evaluation or None, got {type(value).__name__}{way}.")
-    number = _checks.real(name, value)
+    try:
+        number = _checks.real(name, value)
+    except OverflowError:
+        raise ValueError(f"the measure {name!r} must be a number that a float holds.") from None
     if not isfinite(number) and name.endswith("loss"):
         return None  # training has diverged
     try:

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from sparsedd import _checks, _files, _random
+from sparsedd import _checks, _files, _random, metrics
 from sparsedd._mask import Mask
+from sparsedd._parameters import computed as computed_weights
 from sparsedd._parameters import present, unwrapped
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
@@ -24,9 +26,9 @@ from sparsedd._state import first_names, memories, write_
 from sparsedd.sweeps._config import checked, described, read_config, refuse_another, text_of
 from sparsedd.sweeps._level import Level
 from sparsedd.sweeps._ranks import Ranks
-from sparsedd.sweeps._record import Record
+from sparsedd.sweeps._record import Record, finite
 from sparsedd.sweeps._retraining import LTR, Retraining
-from sparsedd.sweeps._store import Store, fitting
+from sparsedd.sweeps._store import OF_LEVEL, Store, fitting
 
 
 class Sweep:
@@ -108,7 +110,7 @@ class Sweep:
         config: Any = None,
         keep: Literal["all", "last"] = "all",
     ) -> None:
-        self.path: Path = _checks.folder("out", out)
+        self.path: Path = _checks.folder("out", out).absolute()  # the loop's body may go elsewhere
         self.model = _checks.kind("model", model, nn.Module, "a torch.nn.Module")
         self.pruner = _checks.kind("pruner", pruner, Pruner, "a Pruner")
         self.levels = _checks.whole("levels", levels, least=1)
@@ -124,10 +126,13 @@ class Sweep:
         if (reinit is None) == (retraining.weights == "reinit"):
             needs = "needs reinit=, which draws them" if reinit is None else "draws no new weights: leave reinit= out"
             raise ValueError(f"{retraining!r} {needs}.")
-        _refuse_extra_state(model)
+        _refuse(model)
         self._dense = Mask.dense(model, prunable(model) if names is None else names)
         present(dict(unwrapped(model).named_parameters()))
         self._reinit = reinit
+        self._holds: int | None = None  # the level whose net the model holds
+        computed = any(computed_weights(module) for module in model.modules())
+        self._counted = list(self._dense) if computed else None  # of the learning distance
         self._tickets = _tickets_of(tickets)
         self._store = Store(self.path, beginning=self.rewind_step > 0)
         self._ranks = Ranks()
@@ -217,6 +222,8 @@ class Sweep:
         writes it, for ``torch.load(path, weights_only=True)``.
         """
         path, state = _checks.path("path", path), self.weights(_checks.whole("level", level))
+        if path.absolute().parent == self.path and OF_LEVEL.fullmatch(path.name):
+            raise ValueError(f"{path} is a file of the sweep itself: take another name.")
         if path.suffix == ".safetensors":
             _files.write(path, save(state, {"format": "pt"}))
             return
@@ -225,10 +232,14 @@ class Sweep:
         _files.write(path, data.getvalue())
 
     def __iter__(self) -> Iterator[Level]:
-        """Yield each level that is not finished, the model ready for it. The folder is locked until the level is recorded."""
+        """Yield each level that is not finished, the model ready for it. The folder is locked until the level is recorded.
+
+        After the last one the model is the net of the last level, also where nothing was left to do.
+        """
         while True:
             with self._turn() as level:
                 if level is None:
+                    self._hold_last()
                     return
                 yield level
                 if level.finished is None:
@@ -348,13 +359,36 @@ class Sweep:
         else:
             self._load(self._first, self._beginning())  # what reinit does not draw, such as statistics, is new as well
             if self._reinit is not None and (number or self._tickets is not None):
-                self._reinit(self.model, level_seed(self.seed, number))
+                self._draw_anew(number)
         mask.apply_(self.model)
         self.model.zero_grad()
         back = self.retraining.schedule == "rewind" and (number or self._tickets is not None)
         return Level(self, number, mask, self.rewind_step if back else 0, release)
 
+    def _draw_anew(self, number: int) -> None:
+        """Have the caller draw new weights, and see that they are new."""
+        assert self._reinit is not None
+        before = {name: tensor.clone() for name, tensor in self._state().items() if name in self._dense}
+        made = self._reinit(self.model, level_seed(self.seed, number))
+        if (isinstance(made, nn.Module) and made is not self.model) or all(
+            torch.equal(before[name], tensor) for name, tensor in self._state().items() if name in before
+        ):
+            raise RuntimeError("reinit(model, seed) must draw new weights in place, and has changed none of the model's.")
+
     # ---------------------------------------------------------------- the model
+
+    def _hold_last(self) -> None:
+        """Give the model the weights of the last level, unless it has them."""
+        last = len(self._store.lines()) - 1
+        if last >= 0 and self._holds != last:
+            self._load(self._store.weights_path(last), self.weights(last))
+            self._holds = last
+
+    def _distance(self) -> float | None:
+        """Return the learning distance of the model as it is; None where a parameter is not finite."""
+        if not all(bool(p.detach().isfinite().all()) for p in self.model.parameters()):
+            return None
+        return finite(metrics.learning_distance(self._beginning(), self.model, self._counted))
 
     def _state(self) -> dict[str, Tensor]:
         """Return the model's parameters and buffers, tied ones under the first of their names."""
@@ -372,6 +406,7 @@ class Sweep:
         return self._store.beginning_path if self.rewind_step else self._store.start_path
 
     def _save_beginning(self) -> None:
+        self._dense._agree_on(self.model)  # a warning where it has been pruned already
         self._store.save_state(self._first, self._state())
 
     def _beginning(self) -> dict[str, Tensor]:
@@ -394,10 +429,14 @@ def _tickets_of(tickets: Any) -> Store | None:
     return Store(path)
 
 
-def _refuse_extra_state(model: nn.Module) -> None:
+def _refuse(model: nn.Module) -> None:
+    """Raise for what a folder can't keep of a model."""
     for name, module in model.named_modules():
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             raise TypeError(
                 f"{name or 'the model'!r} keeps an extra state (get_extra_state of {type(module).__name__}), maybe no tensor, "
                 "and a sweep keeps tensors alone: hold it in buffers."
             )
+    for name, p in model.named_parameters():
+        if is_lazy(p):
+            raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")

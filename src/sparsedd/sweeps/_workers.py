@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sparsedd import _files
+from sparsedd import _checks, _files
 
 T = TypeVar("T")
 PATIENCE = 10.0  # seconds, for a worker that is told to end: it does so before its next line of Python
@@ -31,7 +31,12 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
     ...     list(pool.map(abs, [-1, -2]))
     [1, 2]
     """
-    with ProcessPoolExecutor(count or cores(), mp_context=get_context("spawn"), initializer=_begin) as pool:
+    number = cores() if count is None else _checks.whole("count", count, least=1)
+    with ProcessPoolExecutor(
+        number,
+        mp_context=get_context("spawn"),
+        initializer=_begin,
+    ) as pool:
         try:
             yield pool
         except BaseException:
