@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import bits, no_global_draws
 
-from sparsedd import Mask, Pruner, data, experiments, models, noise, prunable, scores
+from sparsedd import Mask, Pruner, data, experiments, models, noise, prunable
 from sparsedd.experiments import (
     FINETUNING,
     LR_REWINDING,
@@ -106,8 +106,8 @@ def test_the_papers_row_for_mnist():
         ({"dataset": "svhn"}, ValueError),
         ({"levels": 0}, ValueError),
         ({"epochs": 1.5}, TypeError),
-        ({"noise": lambda labels, n, seed: labels}, TypeError),
-        ({"pruner": Pruner(scores.random(1))}, TypeError),
+        ({"noise": lambda labels, n, seed: labels}, ValueError),
+        ({"pruner": Pruner(score=lambda name, w: w)}, ValueError),
         ({"retraining": "ltr"}, TypeError),
         ({"learning_rate": 0.0}, ValueError),
         ({"momentum": -0.1}, ValueError),

@@ -21,7 +21,21 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sparsedd import Mask, NoisyLabels, Pruner, Rewinder, Sweep, data, experiments, loggers, metrics, noise, plotting, scores
-from sparsedd.experiments import FIGURES, PRESETS, Claim, Curves, Experiment, Finding, Line, Record, Redense, Store, Tables
+from sparsedd.experiments import (
+    FIGURES,
+    PRESETS,
+    Claim,
+    Curves,
+    Effect,
+    Experiment,
+    Finding,
+    Line,
+    Measures,
+    Record,
+    Redense,
+    Store,
+    Tables,
+)
 from sparsedd.fleet import Fleet
 from sparsedd.phases import Phase, advise, double_descent, phases
 from sparsedd.sparse import SparseLinear
@@ -73,12 +87,14 @@ VALUES: dict[str, Callable[[], Any]] = {
     "sparsedd.data.Shift": lambda: data.Shift(4),
     "sparsedd.experiments.Claim": lambda: Claim("what the paper says of it, " * 9, "0.1 ± 0.2, " * 20, "cannot be told"),
     "sparsedd.sweeps.Curves": lambda: CURVES,
+    "sparsedd.experiments.Drawing": lambda: FIGURES["5"].drawing,
+    "sparsedd.experiments.Effect": lambda: Effect("fall of test accuracy", np.array([0.1, 0.2, 0.3])),
+    "sparsedd.experiments.Measures": lambda: Measures(filled(), [SWEEP[1]]),
     "sparsedd.experiments.Experiment": lambda: SWEEP[1],
     "sparsedd.experiments.Figure": lambda: FIGURES["48"],
     "sparsedd.experiments.Finding": lambda: Finding(Path("runs") / SWEEP[1].folder, "a sentence " * 20),
     "sparsedd.Sweep": lambda: Sweep("runs", net(), Pruner(scores.random(3), 1 / 3, "layer"), levels=32),
     "sparsedd.sweeps.Level": lambda: Level(SimpleNamespace(levels=32), 3, Mask.dense(net()), 0, print),
-    "sparsedd.sweeps.Sweep": lambda: Sweep("runs", net(), levels=32),
     "sparsedd.sweeps.Record": lambda: replace(LEVEL, learning_distance=None),
     "sparsedd.experiments.Line": lambda: Line("direction 4", tuple(np.linspace(-1, 1, 101).tolist()), **MEASURES),
     "sparsedd.experiments.Panel": lambda: FIGURES["10"].panels[0],

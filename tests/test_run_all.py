@@ -177,7 +177,7 @@ def test_a_broken_pool_is_no_better_at_the_next_call(tmp_path):
 @pytest.mark.parametrize("kind", ["here", "threads", "processes", "dask"])
 def test_one_that_fails_loses_no_other_and_is_named(tmp_path, executor, kind):
     wanted = [TINY[0], TOO_MANY, TINY[1]]
-    says = rf"1 of 3 experiments failed, .* kept in .* from there\. {TOO_MANY.name}, seed 0: ValueError: train_size"
+    says = rf"1 of 3 experiments failed, .* kept in .*there\. {TOO_MANY.name} train_size=501, seed 0: ValueError: train_size"
     with pytest.raises(ValueError, match=says) as caught:
         run_all(wanted, tmp_path, executor)
     assert isinstance(caught.value.__cause__, ValueError)

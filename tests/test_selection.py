@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sparsedd import Mask, Pruner, _selection, scores
 from sparsedd._selection import Ranking, Scored
 
+ZEROS = pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero:UserWarning")  # weights of few values
+
 INF = math.inf
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
@@ -149,6 +151,7 @@ def test_float32_is_compared_in_float64_where_they_meet(lose):
         assert [mask.flatten().tolist() for mask in new] == by_sorting(group, keeps, lose)
 
 
+@ZEROS
 @pytest.mark.parametrize("values", ["random", "equal", "two", "few", "infinite"])
 @pytest.mark.parametrize("fraction", [0, 0.2, 0.5, 0.9])
 def test_no_copy_of_the_weights_is_made_whatever_they_are(values, fraction):
@@ -188,6 +191,7 @@ def module_of(values: list[Tensor]) -> nn.Module:
     return made
 
 
+@ZEROS
 @given(groups(), smallness, st.sampled_from(["global", "layer"]), st.fractions(0, 1, max_denominator=20), st.booleans())
 def test_a_pruner_drops_what_sorting_would(group, sizes, scope, share, one_shot):
     assume(share < 1)

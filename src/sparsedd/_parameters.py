@@ -152,11 +152,8 @@ def sharded_like(tensor: Tensor, other: Any) -> Tensor:
 
 
 def _apart(found: dict[str, nn.Parameter]) -> None:
-    """Raise where two parameters share some weights, but not all of them in one order, or one is expanded."""
+    """Raise where two parameters share some weights, but not all of them in one order."""
     dense = {name: p for name, p in found.items() if not p.is_meta and p.numel() and p.layout is torch.strided}
-    for name, p in dense.items():
-        if any(step == 0 and n > 1 for n, step in zip(p.shape, p.stride(), strict=True)):
-            raise ValueError(f"{name!r} is expanded: many of its weights are one in memory. Clone it first.")
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023

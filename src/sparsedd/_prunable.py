@@ -64,6 +64,7 @@ def prunable(
         raise TypeError(f"types must be a class or a tuple of classes, such as nn.Linear, got {types!r}.")
     embedded = {memory(m.weight) for _, m in modules(model) if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     candidates: dict[str, nn.Parameter] = {}
+    tied: list[str] = []
     away: dict[str, tuple[str, ...]] = {}
     for prefix, module in modules(model):
         if not isinstance(module, types):
@@ -77,6 +78,7 @@ def prunable(
             if parameter is None or parameter.dim() < 2 or "bias" in name or name in raw:
                 continue
             if memory(parameter) in embedded and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                tied.append(full)
                 continue
             candidates[full] = parameter
     candidates = once(candidates)
@@ -98,6 +100,8 @@ def prunable(
         raise ValueError(
             f"nothing to prune: {type(unwrapped(model)).__name__} has no weights in modules of the given types"
             + (" besides the excluded ones." if candidates else f" ({listed(t.__name__ for t in types)}).")
+            + (f" {listed(map(repr, tied))} is tied to an Embedding, and pruned only if it is named: names=." if tied else "")
+            + (" Other kinds of modules are prunable(model, types=...)." if not candidates and not tied else "")
         )
 
     covered = sum(p.numel() for p in candidates.values())

@@ -111,6 +111,7 @@ def _logged(levels: Iterable[Record], logger: Logger, config: Mapping[str, Any])
 
 def _numbers(level: Any) -> dict[str, float]:
     """The finite numbers of a record."""
+    level = level.to_json() if hasattr(level, "to_json") else level
     if is_dataclass(level):
         level = {f.name: getattr(level, f.name) for f in fields(level)}
     if not isinstance(level, Mapping):

@@ -72,7 +72,7 @@ class SparseLinear(nn.Module):
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
             )
         self.shape = linear.weight.shape
-        self.register_buffer("digest", _digest(keep))
+        self.register_buffer("digest", _digest(keep).to(keep.device))
         self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
         self.train(linear.training)
@@ -206,7 +206,7 @@ def _pattern(layer: SparseLinear) -> Tensor:
 def _digest(keep: Tensor) -> Tensor:
     """Return the SHA-256 of the kept places, (32,) uint8."""
     bits = repr(tuple(keep.shape)).encode() + np.packbits(keep.cpu().numpy()).tobytes()
-    return torch.tensor(list(hashlib.sha256(bits).digest()), dtype=torch.uint8)
+    return torch.tensor(list(hashlib.sha256(bits).digest()), dtype=torch.uint8, device="cpu")
 
 
 def _starts(rows: Tensor, count: int) -> Tensor:

@@ -72,6 +72,9 @@ class Effect:
     limit: float = np.inf
     quantum: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"Effect({shorten(str(self), 90, placeholder=' …')})"
+
     @property
     def interval(self) -> Interval:
         """Student's, of the mean over the seeds; nan for a single one."""

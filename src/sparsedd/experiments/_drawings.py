@@ -32,6 +32,9 @@ class Drawing:
     draw: "Callable[[Axes, Panel, Measures], None]"
     needs: Needs | None = None
 
+    def __repr__(self) -> str:
+        return f"Drawing({getattr(self.draw, '__name__', 'a function')}{f', needs {self.needs}' if self.needs else ''})"
+
 
 def _accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])

@@ -34,6 +34,9 @@ class Measures:
         self.labels = labels(experiments)
         self.sweep = cache(self._sweep)
 
+    def __repr__(self) -> str:
+        return f"Measures({len(self.labels)} experiments, {self.tables!r})"
+
     def _sweep(self, experiment: Experiment) -> Sweep:
         return Sweep.of(self.tables.levels, self.labels[experiment])
 

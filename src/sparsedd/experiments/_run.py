@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 
@@ -44,17 +45,18 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     if len(finished) == experiment.levels or any(record.diverged for record in finished):
         return
     sweep, done = Run(Problem(experiment, device), store, out, device), len(finished)
-    levels = iter(sweep)
-    while (record := sweep.finish(levels)) is not None:
-        yield from store.levels()[done : record.level]  # of others, who had the folder
-        yield record
-        done = record.level + 1
+    with closing(iter(sweep)) as levels:  # so that an error leaves no lock behind
+        while (record := sweep.finish(levels)) is not None:
+            yield from store.levels()[done : record.level]  # of others, who had the folder
+            yield record
+            done = record.level + 1
     yield from store.levels()[done:]
 
 
 class Run(Sweep):
     """The sweep of an experiment: its nets, its scores, its folder."""
 
+    @undisturbed()
     def __init__(self, problem: Problem, store: Store, out: str | os.PathLike[str], device: str | torch.device) -> None:
         e = problem.experiment
         self.problem = problem

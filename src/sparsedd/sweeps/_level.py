@@ -33,7 +33,9 @@ class Level:
     """
 
     def __init__(self, sweep: "Sweep", number: int, mask: Mask, step: int, release: Callable[[], None]) -> None:
-        self.number, self.mask, self.step = number, mask, step
+        self.number: int = number
+        self.mask: Mask = mask
+        self.step: int = step
         self.finished: Record | None = None
         self._sweep, self._release = sweep, release
         self._clock = Clock()

@@ -56,6 +56,7 @@ def _gone(store: Store, first: int, bad: set[Path], cut: bool) -> list[Path]:
         late = number > first or (cut and number == first)
         if path in bad or (late and kind in ("weights", "inside")) or (kind == "mask" and number > first and not one_shot):
             gone.append(path)
+    gone += [path for path in bad if ".derived-" in path.name]  # made again when it is asked for
     if not first and {store.start_path, store.beginning_path} & bad:
         gone.append(store.inside_path(0))  # which may have passed the rewind step
     return gone

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -111,14 +111,14 @@ class Sweep:
         keep: Literal["all", "last"] = "all",
     ) -> None:
         self.path: Path = _checks.folder("out", out).absolute()  # the loop's body may go elsewhere
-        self.model = _checks.kind("model", model, nn.Module, "a torch.nn.Module")
-        self.pruner = _checks.kind("pruner", pruner, Pruner, "a Pruner")
-        self.levels = _checks.whole("levels", levels, least=1)
-        self.retraining = _checks.kind("retraining", retraining, Retraining, "a Retraining such as LTR")
-        self.rewind_step = _checks.whole("rewind_step", rewind_step)
-        self.seed = _checks.whole("seed", seed)
-        self.config = checked({} if config is None else config)
-        self.one_shot = _checks.kind("one_shot", one_shot, bool, "True or False")
+        self.model: nn.Module = _checks.kind("model", model, nn.Module, "a torch.nn.Module")
+        self.pruner: Pruner = _checks.kind("pruner", pruner, Pruner, "a Pruner")
+        self.levels: int = _checks.whole("levels", levels, least=1)
+        self.retraining: Retraining = _checks.kind("retraining", retraining, Retraining, "a Retraining such as LTR")
+        self.rewind_step: int = _checks.whole("rewind_step", rewind_step)
+        self.seed: int = _checks.whole("seed", seed)
+        self.config: Any = checked({} if config is None else config)
+        self.one_shot: bool = _checks.kind("one_shot", one_shot, bool, "True or False")
         _checks.one_of("keep", keep, ("all", "last"))
         self.keep: Literal["all", "last"] = keep
         if reinit is not None:
@@ -231,7 +231,7 @@ class Sweep:
         torch.save({name: state[first] for name, first in first_names(self.model).items()}, data)
         _files.write(path, data.getvalue())
 
-    def __iter__(self) -> Iterator[Level]:
+    def __iter__(self) -> Generator[Level, None, None]:
         """Yield each level that is not finished, the model ready for it. The folder is locked until the level is recorded.
 
         After the last one the model is the net of the last level, also where nothing was left to do.
