@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import helpers
+import numpy as np
 import torch
 from helpers import batch, filled
 from test_data import official, write_npz
@@ -392,6 +393,7 @@ def a_figure(out: Path) -> None:
     for number in ("8", "35"):
         experiments.reproduce(experiments.FIGURES[number].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke"), out, seeds=1)
     figure = experiments.FIGURES["7"].on(experiments.PRESETS["lenet-mnist"]).scaled("smoke")
+    repr((figure.drawing, experiments.Measures(experiments.Tables(), ()), experiments.Effect("", np.ones(3))))
     repr((figure, figure.panels, len(figure.experiments), figure.members()))
     claims = experiments.reproduce(figure, out, seeds=1)
     assert all(isinstance(claim, experiments.Claim) and str(claim) and repr(claim) for claim in claims)

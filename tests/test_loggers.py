@@ -79,12 +79,14 @@ def test_a_run_is_logged_and_is_the_same_run(tmp_path):
     experiment, logger = Experiment().scaled("smoke"), Recording()
     levels = list(logged(run(experiment, tmp_path / "logged"), logger, experiment.config()))
     plain = list(run(experiment, tmp_path / "plain"))
-    assert [vars(a) | {"seconds": 0} for a in levels] == [vars(b) | {"seconds": 0} for b in plain]
+    assert [a.to_json() | {"seconds": 0} for a in levels] == [b.to_json() | {"seconds": 0} for b in plain]
     assert logger.names == ["begin", "log", "log", "log", "finish"]
     assert json.loads(json.dumps(logger.calls[0][1])) == experiment.config()
     for (_, values, step), level in zip(logger.calls[1:-1], levels, strict=True):
         assert step == level.level
-        measures = {name: value for name, value in vars(level).items() if name not in ("level", "epochs") and value is not None}
+        measures = {
+            name: value for name, value in level.to_json().items() if name not in ("level", "epochs") and value is not None
+        }
         assert values == measures
     again = Recording()
     assert list(logged(run(experiment, tmp_path / "logged"), again, experiment.config())) == levels  # resumed, logged in full
@@ -99,8 +101,8 @@ def test_every_level_comes_through_and_every_number_is_finite(levels):
     for (_, values, step), level in zip(logger.calls[1:-1], levels, strict=True):
         assert step == level.level
         assert all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
-        none = {name for name, value in vars(level).items() if value is None}
-        assert {"level", "epochs", *none} | set(values) == set(vars(level))
+        none = {name for name, value in level.to_json().items() if value is None}
+        assert {"level", "epochs", *none} | set(values) == set(level.to_json())
 
 
 def test_records_of_ones_own_loop():

@@ -1,6 +1,6 @@
 """Measures: a figure's tables, asked for what a panel shows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -30,9 +30,9 @@ class Measures:
     """
 
     def __init__(self, tables: Tables, experiments: Iterable[Experiment]) -> None:
-        self.tables = tables
-        self.labels = labels(experiments)
-        self.sweep = cache(self._sweep)
+        self.tables: Tables = tables
+        self.labels: dict[Experiment, str] = labels(experiments)
+        self.sweep: Callable[[Experiment], Sweep] = cache(self._sweep)
 
     def __repr__(self) -> str:
         return f"Measures({len(self.labels)} experiments, {self.tables!r})"

@@ -195,9 +195,9 @@ def _name(what: str, function: Any) -> str:
         raise TypeError(f"{what} must be a function, or a frozen dataclass that can be called, got {function!r}. {WHY}.")
     place, advice = f"{module}:{name}", "write it with def at the top of a module"
     if "<lambda>" in name:
-        raise ValueError(f"{what} can't be a lambda, which has no name. {WHY}: {advice}.")
+        raise ValueError(f"{what} can't be a lambda, got {function!r}, which has no name. {WHY}: {advice}.")
     if "<locals>" in name:
-        raise ValueError(f"{what} can't be {place}, which is made inside of a function. {WHY}: {advice}.")
+        raise ValueError(f"{what} can't be made inside of a function, got {place}. {WHY}: {advice}.")
     if module in ("__main__", "__mp_main__"):
         raise ValueError(
             f"{what} can't be {name} of a script that is run itself. {WHY}: move it to a module that the script imports, or "

@@ -29,8 +29,8 @@ class Store(Folder):
         When a file there is torn, altered, or another experiment's; the message names it.
     """
 
-    word = "experiment"
-    AGAIN = ""
+    word: str = "experiment"
+    AGAIN: str = ""
 
     def __init__(self, out: str | os.PathLike[str], experiment: Experiment) -> None:
         self.experiment: Experiment = _checks.kind("experiment", experiment, Experiment, "an Experiment")

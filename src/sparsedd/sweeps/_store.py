@@ -48,13 +48,17 @@ class Store:
         When a file there is torn or altered; the message names it.
     """
 
-    word = "sweep"
-    AGAIN = ", then run the script again"  # what is to be done after a repair
+    word: str = "sweep"
+    AGAIN: str = ", then run the script again"  # what is to be done after a repair
 
     def __init__(
         self, path: Path, levels: int | None = None, *, momentum: bool = False, beginning: bool = False, last: bool = False
     ) -> None:
-        self.path, self.count, self.has_momentum, self.has_beginning, self.last = path, levels, momentum, beginning, last
+        self.path: Path = path
+        self.count: int | None = levels
+        self.has_momentum: bool = momentum
+        self.has_beginning: bool = beginning
+        self.last: bool = last
 
     def __repr__(self) -> str:
         return f"Store({self.path})"
