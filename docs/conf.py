@@ -67,7 +67,7 @@ others = "torch nn np numpy os collections concurrent fractions enum typing path
 nitpick_ignore_regex = [
     ("py:.*", rf"({others.replace(' ', '|')})(\..*)?"),
     # Names without a module, and type variables.
-    ("py:class", r"ArrayLike|Axes|sparsedd\..*\.(Model|Record|Value)|type \| tuple\[type"),
+    ("py:class", r"ArrayLike|Axes|sparsedd\..*\.(Model|Record|Value|Landmark)|type \| tuple\[type"),
 ]
 
 

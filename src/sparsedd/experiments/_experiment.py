@@ -79,7 +79,7 @@ class Experiment:
 
     Notes
     -----
-    What is your own is a function, a frozen dataclass that can be called, or a :func:`functools.partial` of a function, and can
+    What is your own is a function, a frozen dataclass that can be called, or a ``functools.partial`` of a function, and can
     be imported: the key holds its name and its arguments and, of data, a digest of the tensors. Lambdas, methods, and what is
     defined inside of functions or in a script that is run itself are refused. In an experiment that was read from a folder, it
     is a name that can't be called: reading imports nothing.
