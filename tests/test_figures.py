@@ -217,7 +217,7 @@ def test_tables_of_something_else_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no levels\.csv"):
         Tables.read(tmp_path)
     (tmp_path / "levels.csv").write_text("experiment,scale\na,smoke\n")
-    with pytest.raises(ValueError, match=r"levels\.csv has no column"):
+    with pytest.raises(ValueError, match=r"levels\.csv has no column level, seed, sparsity, test_accuracy, train_accuracy"):
         Tables.read(tmp_path)
     with pytest.raises(ValueError, match="no rows of"):
         FIGURES["5"].draw(Tables())
