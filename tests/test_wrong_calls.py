@@ -1217,7 +1217,12 @@ ABOVE: list[Wrong] = [
         )
     ),
     ("experiments.Tables.read: not there", lambda w: Tables.read("there"), FileNotFoundError, "no levels.csv in there: pass a"),
-    ("experiments.Tables.read: other columns", lambda w: Tables.read("odd"), ValueError, "has no column experiment, level, seed"),
+    (
+        "experiments.Tables.read: other columns",
+        lambda w: Tables.read("odd"),
+        ValueError,
+        "has no column experiment, level, seed",
+    ),
     ("experiments.Tables.read: format", lambda w: Tables.read("odd", format="xls"), ValueError, "'csv', 'parquet', got 'xls'"),
     ("experiments.Tables.read: no parquet", lambda w: Tables.read("odd", format="parquet"), FileNotFoundError, "no levels.p"),
     ("experiments.Tables.write: format", lambda w: Tables().write("odd", format=".csv"), ValueError, "format .* got '.csv'"),
