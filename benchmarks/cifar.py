@@ -24,7 +24,7 @@ from torchvision import transforms
 from sparsedd import Mask, data, models
 from sparsedd.data import Data
 from sparsedd.experiments import PRESETS
-from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import sgd
 
 GPU = torch.cuda.is_available()
@@ -71,8 +71,8 @@ def plain() -> Callable[[], None]:
 
 def ours(**changes: object) -> Callable[[], None]:
     experiment = replace(PRESETS["resnet18-cifar10"], width=WIDTH, epochs=1, rewind_step=0, **changes)  # type: ignore[arg-type]
-    problem = Problem(experiment, DEVICE, like_cifar().to(DEVICE))
-    execution = problem.execution(problem.original, Mask.dense(problem.original, problem.names))
+    task = Task(experiment, DEVICE, like_cifar().to(DEVICE))
+    execution = task.execution(task.original, Mask.dense(task.original, task.names))
     optimizer = sgd(execution.model, experiment)
     execution.model.train()
 

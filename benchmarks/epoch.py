@@ -21,7 +21,7 @@ from torchvision import transforms
 from sparsedd import Mask, data, metrics, models
 from sparsedd.data import Data
 from sparsedd.experiments import Experiment
-from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import sgd, train
 
 TRAIN, TEST = 60_000, 10_000
@@ -92,11 +92,11 @@ def like_mnist() -> Data:
 
 
 def ours(precision: str) -> Callable[[], object]:
-    problem = Problem(replace(Experiment(), epochs=1, precision=precision), "cpu", like_mnist())
-    model = deepcopy(problem.original)
-    execution = problem.execution(model, Mask.dense(model, problem.names))
-    optimizer = sgd(execution.model, problem.experiment)
-    return lambda: train(execution, optimizer, problem.experiment, start=0, epochs=1, rate=problem.rate)
+    task = Task(replace(Experiment(), epochs=1, precision=precision), "cpu", like_mnist())
+    model = deepcopy(task.original)
+    execution = task.execution(model, Mask.dense(model, task.names))
+    optimizer = sgd(execution.model, task.experiment)
+    return lambda: train(execution, optimizer, start=0, epochs=1, rate=task.rate)
 
 
 def products(dtype: torch.dtype) -> Callable[[], object]:

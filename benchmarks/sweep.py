@@ -20,27 +20,24 @@ from torch import Tensor, nn
 
 from sparsedd import Mask
 from sparsedd.experiments import Experiment
-from sparsedd.experiments._execution import Execution
-from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import sgd, train
+from sparsedd.experiments._task import Task
+from sparsedd.experiments._train import Execution, sgd, train
 
 EXPERIMENT = replace(Experiment(), epochs=1)
 
 
-def epochs(
-    problem: Problem, weights: Mapping[str, Tensor], mask: Mask, times: int
-) -> tuple[Callable[[], nn.Module], Execution]:
+def epochs(task: Task, weights: Mapping[str, Tensor], mask: Mask, times: int) -> tuple[Callable[[], nn.Module], Execution]:
     """What trains a level for some epochs, and trains on when called again."""
-    model = deepcopy(problem.original)
+    model = deepcopy(task.original)
     model.load_state_dict(weights)
-    execution = problem.execution(model, mask)
-    optimizer = sgd(execution.model, problem.experiment)
+    execution = task.execution(model, mask)
+    optimizer = sgd(execution.model, task.experiment)
     if execution.rest is not None:
         execution.rest.enforce(execution.model, optimizer)
 
     def run() -> nn.Module:
-        train(execution, optimizer, problem.experiment, start=0, epochs=times, rate=problem.rate)
-        execution.give_back_(model)
+        train(execution, optimizer, start=0, epochs=times, rate=task.rate)
+        execution.give_back_()
         return model
 
     return run, execution
@@ -48,14 +45,14 @@ def epochs(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    problem = Problem(EXPERIMENT, "cpu", None if "SPARSEDD_DATA" in os.environ else like_mnist())
-    start = problem.original.state_dict()
-    mask = Mask.dense(problem.original, problem.names)
-    dense, _ = epochs(problem, start, mask, 1)
+    task = Task(EXPERIMENT, "cpu", None if "SPARSEDD_DATA" in os.environ else like_mnist())
+    start = task.original.state_dict()
+    mask = Mask.dense(task.original, task.names)
+    dense, _ = epochs(task, start, mask, 1)
     rows = []
     for level in range(EXPERIMENT.levels):
-        trained = epochs(problem, start, mask, 2)[0]()
-        ours, execution = epochs(problem, start, mask, 1)
+        trained = epochs(task, start, mask, 2)[0]()
+        ours, execution = epochs(task, start, mask, 1)
         seconds = in_turns({"dense": dense, "ours": ours}, rounds=3)
         ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["dense"], strict=True)) if level else 1.0
         rows.append(

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sparsedd import Mask, Pruner, Rewinder, landscape, metrics, scores
 from sparsedd.distributed import agree
 from sparsedd.experiments import Experiment, Store, run
-from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._task import Task
 
 SCORES = ("magnitude", "gradient", "random")
 SWEEP = replace(Experiment().scaled("smoke"), levels=3, epochs=2)
@@ -106,15 +106,15 @@ def loop(rank: int, size: int, out: Path) -> Any:
 
 def sweep(rank: int, size: int, out: Path) -> Any:
     """Every rank runs one experiment into one folder."""
-    made, retrain = [], Problem.retrain
+    made, retrain = [], Task.retrain
 
-    def counted(problem: Problem, level: Any, model: Any) -> Any:
+    def counted(task: Task, level: Any, model: Any) -> Any:
         made.append(level.number)
-        return retrain(problem, level, model)
+        return retrain(task, level, model)
 
-    Problem.retrain = counted  # type: ignore[method-assign]
+    Task.retrain = counted  # type: ignore[method-assign]
     levels = [record.to_json() for record in run(SWEEP, out / "runs")]
-    Problem.retrain = retrain  # type: ignore[method-assign]
+    Task.retrain = retrain  # type: ignore[method-assign]
     file = Store(out / "runs", SWEEP).path / "levels.jsonl"
     for k in range(len(levels)):
         agree(Store(out / "runs", SWEEP).mask(k))

@@ -32,7 +32,7 @@ from sparsedd.experiments import (
     run_fleet,
     verify,
 )
-from sparsedd.experiments._problem import _source
+from sparsedd.experiments._task import _source
 from sparsedd.fleet import Fleet
 
 

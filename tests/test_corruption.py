@@ -21,7 +21,7 @@ from sparsedd import Mask, Rewinder
 from sparsedd.cli import main
 from sparsedd.experiments import (
     Store,
-    _problem,
+    _task,
     directions,
     interpolation,
     redense_weights,
@@ -187,13 +187,13 @@ def test_a_table_that_can_not_be_read_is_found(out, capsys):
 def computed(monkeypatch):
     """(experiment, level) of all that is trained."""
     seen = []
-    original = _problem.Problem.retrain
+    original = _task.Task.retrain
 
     def retrain(self, level, model):
         seen.append((self.experiment, level.number))
         return original(self, level, model)
 
-    monkeypatch.setattr(_problem.Problem, "retrain", retrain)
+    monkeypatch.setattr(_task.Task, "retrain", retrain)
     return seen
 
 
@@ -259,7 +259,7 @@ def test_tickets_are_mended_before_those_who_take_them(out, computed):
 
 
 def test_a_level_that_comes_out_otherwise_takes_nobodys_place(out, monkeypatch, capsys):
-    monkeypatch.setattr(_problem, "train", lambda *a, train=_problem.train, **k: _bent(train(*a, **k), a[0].model))
+    monkeypatch.setattr(_task, "train", lambda *a, train=_task.train, **k: _bent(train(*a, **k), a[0].model))
     Store(out, TOY).weights_path(1).unlink()
     before = contents(out)
     assert main(["verify", str(out), "--repair"]) == 1

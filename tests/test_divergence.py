@@ -7,9 +7,19 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot
 
-from sparsedd.experiments import FIGURES, Experiment, Store, Tables, redense, reinit, reproduce, run, run_fleet
-from sparsedd.experiments import _problem as problem
-from sparsedd.experiments import _run_fleet as fleet
+from sparsedd.experiments import (
+    FIGURES,
+    Experiment,
+    Store,
+    Tables,
+    _run_fleet,
+    _task,
+    redense,
+    reinit,
+    reproduce,
+    run,
+    run_fleet,
+)
 
 mpl.use("agg")
 SMOKE = Experiment().scaled("smoke")
@@ -18,24 +28,23 @@ SMOKE = Experiment().scaled("smoke")
 @pytest.fixture
 def diverging(monkeypatch):
     """Level 1 of seed 1 diverges, wherever it is trained."""
-    alone, together = problem.train, fleet._train
+    original = _task.retrain
 
-    def train(execution, optimizer, experiment, **how):
-        curves = alone(execution, optimizer, experiment, **how)
-        if experiment.seed == 1 and execution.mask.sparsity == pytest.approx(0.2):
-            execution.model.fc1.bias.data[0] = float("inf")
-            execution.model.fc2.weight.data[0, 0] = float("nan")
-        return curves
+    def retrain(execution, tasks, levels):
+        give_back_ = execution.give_back_
 
-    def train_fleet(members, optimizer, problems, *how):
-        curves = together(members, optimizer, problems, *how)
-        for i, p in enumerate(problems):
-            if p.experiment.seed == 1 and members.fc2.weight[i].count_nonzero() < members.fc2.weight[i].numel():
-                members.fc2.weight.data[i, 0, 0] = float("nan")
-        return curves
+        def diverge_():
+            give_back_()
+            for task, level, model in zip(tasks, levels, execution.models, strict=True):
+                if (task.experiment.seed, level.number) == (1, 1):
+                    model.fc1.bias.data[0] = float("inf")
+                    model.fc2.weight.data[0, 0] = float("nan")
 
-    monkeypatch.setattr(problem, "train", train)
-    monkeypatch.setattr(fleet, "_train", train_fleet)
+        execution.give_back_ = diverge_
+        return original(execution, tasks, levels)
+
+    monkeypatch.setattr(_task, "retrain", retrain)
+    monkeypatch.setattr(_run_fleet, "retrain", retrain)
 
 
 def test_a_run_ends_with_the_level_that_diverged_also_when_it_is_resumed(diverging, tmp_path):

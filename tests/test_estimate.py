@@ -9,7 +9,7 @@ import torch
 
 from sparsedd.data._folder import SIGNS, absent
 from sparsedd.experiments import FINETUNING, PRESETS, SCRATCH, Experiment, run
-from sparsedd.experiments import _problem as problem_module
+from sparsedd.experiments import _task as problem_module
 from sparsedd.experiments import _train as train_module
 from sparsedd.experiments._estimate import IMAGES, Pace, makespan, pace, paces
 from sparsedd.metrics import evaluate

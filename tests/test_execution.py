@@ -9,24 +9,23 @@ from helpers import bits
 
 from sparsedd import Mask, Pruner, data, metrics, models, sparse
 from sparsedd.experiments import Experiment, run
-from sparsedd.experiments._execution import Execution, tensor_cores
-from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import sgd, train
+from sparsedd.experiments._task import Task
+from sparsedd.experiments._train import Execution, sgd, tensor_cores, train
 
 LENET = replace(Experiment().scaled("smoke"), width=0.5)
 
 
 def trained(experiment: Experiment, sparsity: float, epochs: int = 2) -> tuple[dict[str, torch.Tensor], Execution, object]:
-    problem = Problem(experiment, "cpu")
-    model = deepcopy(problem.original)
-    mask = Pruner().prune_to(model, sparsity, Mask.dense(model, problem.names))
-    execution = problem.execution(model, mask)
+    task = Task(experiment, "cpu")
+    model = deepcopy(task.original)
+    mask = Pruner().prune_to(model, sparsity, Mask.dense(model, task.names))
+    execution = task.execution(model, mask)
     optimizer = sgd(execution.model, experiment)
     enforcement = execution.rest.enforce(execution.model, optimizer) if execution.rest is not None else None
-    curves = train(execution, optimizer, experiment, start=0, epochs=epochs, rate=problem.rate)
+    (curves,) = train(execution, optimizer, start=0, epochs=epochs, rate=task.rate)
     if enforcement is not None:
         enforcement.remove()
-    execution.give_back_(model)
+    execution.give_back_()
     assert mask.holds(model)
     return model.state_dict(), execution, curves
 
@@ -55,12 +54,12 @@ def test_inputs_that_no_weight_looks_at_are_left_out():
 
 
 def test_what_was_evaluated_is_all_the_samples():
-    problem = Problem(LENET, "cpu")
+    task = Task(LENET, "cpu")
     for sparsity in (0.0, 0.9, 0.998):
-        model = deepcopy(problem.original)
-        mask = Pruner().prune_to(model, sparsity, Mask.dense(model, problem.names))
-        execution = problem.execution(mask.apply_(model), mask)
-        for part, samples in zip(execution.evaluated, (problem.train, problem.test), strict=True):
+        model = deepcopy(task.original)
+        mask = Pruner().prune_to(model, sparsity, Mask.dense(model, task.names))
+        execution = task.execution(mask.apply_(model), mask)
+        for part, samples in zip(execution.evaluated, (task.train, task.test), strict=True):
             ours, expected = metrics.evaluate(execution.net, part), metrics.evaluate(model, [samples])
             assert ours.n == expected.n
             assert ours.loss == pytest.approx(expected.loss, rel=1e-5)
@@ -125,19 +124,19 @@ def test_compiled_nets_are_called_compiled(monkeypatch):
     experiment = replace(LENET, model="resnet18", dataset="blobs-cifar10", exclude=(), width=1 / 16, train_size=60)
     seen = []
     monkeypatch.setattr(torch, "compile", lambda model: seen.append(model) or models.resnet18(width=1 / 16, seed=1))
-    problem = Problem(replace(experiment, compiled=True), "cpu")
-    execution = problem.execution(problem.original, Mask.dense(problem.original, problem.names))
+    task = Task(replace(experiment, compiled=True), "cpu")
+    execution = task.execution(task.original, Mask.dense(task.original, task.names))
     assert seen == [execution.model]
     assert execution.net is not execution.model
 
 
 def test_the_model_it_is_made_of_does_not_change_until_it_gets_its_weights_back():
-    problem = Problem(LENET, "cpu")
-    mask = Mask.dense(problem.original, problem.names)
-    before = [bits(p) for p in problem.original.parameters()]
-    execution = problem.execution(problem.original, mask)
+    task = Task(LENET, "cpu")
+    mask = Mask.dense(task.original, task.names)
+    before = [bits(p) for p in task.original.parameters()]
+    execution = task.execution(task.original, mask)
     optimizer = sgd(execution.model, LENET)
-    train(execution, optimizer, LENET, start=0, epochs=1, rate=problem.rate)
-    assert [bits(p) for p in problem.original.parameters()] == before
-    execution.give_back_(problem.original)
-    assert [bits(p) for p in problem.original.parameters()] == [bits(p) for p in execution.model.parameters()]
+    train(execution, optimizer, start=0, epochs=1, rate=task.rate)
+    assert [bits(p) for p in task.original.parameters()] == before
+    execution.give_back_()
+    assert [bits(p) for p in task.original.parameters()] == [bits(p) for p in execution.model.parameters()]

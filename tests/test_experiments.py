@@ -24,8 +24,8 @@ from sparsedd.experiments import (
     Experiment,
     Retraining,
     Store,
-    _problem,
     _scales,
+    _task,
     run,
     run_all,
     write_levels,
@@ -160,7 +160,7 @@ def test_levels_are_exact_nested_and_measured_as_they_say(tmp_path):
 def begin(monkeypatch, tmp_path, experiment, number):
     """The weights, the step and the learning rates that a level's training starts with, and the store."""
     seen = {}
-    original = _problem.train
+    original = _task.train
 
     def spy(execution, optimizer, *args, start, rate, **kwargs):
         seen[len(seen)] = (
@@ -171,7 +171,7 @@ def begin(monkeypatch, tmp_path, experiment, number):
         assert not optimizer.state, "the optimizer is fresh"
         return original(execution, optimizer, *args, start=start, rate=rate, **kwargs)
 
-    monkeypatch.setattr(_problem, "train", spy)
+    monkeypatch.setattr(_task, "train", spy)
     for _ in zip(range(number + 1), run(experiment, tmp_path), strict=False):
         pass
     return *seen[number], Store(tmp_path, experiment)
@@ -337,13 +337,13 @@ def test_a_torn_last_line_is_found_and_named(tmp_path):
 
 def test_two_runs_side_by_side_compute_each_level_once(tmp_path, monkeypatch):
     computed = []
-    original = _problem.Problem.retrain
+    original = _task.Task.retrain
 
     def retrain(self, level, model):
         computed.append(level.number)
         return original(self, level, model)
 
-    monkeypatch.setattr(_problem.Problem, "retrain", retrain)
+    monkeypatch.setattr(_task.Task, "retrain", retrain)
     first, second = run(TINY, tmp_path), run(TINY, tmp_path)
     for _ in range(TINY.levels):
         assert next(first) == next(second)
@@ -373,13 +373,13 @@ def test_an_executor_of_threads_leaves_the_threads_as_they_were(tmp_path, count)
 
 def test_the_first_images_have_the_exact_number_of_wrong_labels():
     for seed in range(3):
-        problem = _problem.Problem(replace(TINY, noise=noise.Symmetric(0.4, "other"), seed=seed), "cpu")
-        assert int(problem.flipped.sum()) == 24
+        task = _task.Task(replace(TINY, noise=noise.Symmetric(0.4, "other"), seed=seed), "cpu")
+        assert int(task.flipped.sum()) == 24
 
 
 def test_images_of_another_size_than_those_tested_are_refused():
     with pytest.raises(ValueError, match=r"images of \(1, 4, 4\), as tested on, got \(1, 2, 2\)"):
-        _problem.Problem(replace(TINY, augmentation=(data.RandomResizedCrop(2),)), "cpu")
+        _task.Task(replace(TINY, augmentation=(data.RandomResizedCrop(2),)), "cpu")
 
 
 @pytest.mark.parametrize("name", ["lenet-mnist", "resnet18-cifar10"])

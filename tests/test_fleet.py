@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sparsedd import Mask, Pruner, metrics, models, noise, prunable, sparse
 from sparsedd.experiments import FINETUNING, PRESETS, Experiment, Store, redense, run, run_fleet
-from sparsedd.experiments._problem import Problem
+from sparsedd.experiments._task import Task
 from sparsedd.fleet import Fleet, cross_entropy
 
 SMOKE = Experiment().scaled("smoke")
@@ -425,7 +425,7 @@ def test_run_reads_what_a_fleet_stores_and_a_fleet_what_run_stores(tmp_path, mon
     first = replace(TINY, seed=1)
     next(run(first, tmp_path))
     ours = list(run_fleet([TINY, first], tmp_path))
-    monkeypatch.setattr(Problem, "__init__", None)  # nothing is computed any more
+    monkeypatch.setattr(Task, "__init__", None)  # nothing is computed any more
     assert [list(run(e, tmp_path)) for e in (TINY, first)] == [[levels[e] for levels in ours] for e in (TINY, first)]
     assert list(run_fleet([first, TINY], tmp_path)) == ours
 

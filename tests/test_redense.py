@@ -20,9 +20,8 @@ from sparsedd.experiments import (
     redense_weights,
     run,
 )
-from sparsedd.experiments._execution import in_order
-from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import sgd
+from sparsedd.experiments._task import Task
+from sparsedd.experiments._train import in_order, sgd
 
 LENET = replace(Experiment().scaled("smoke"), train_size=100, batch_size=40, milestones=(1,))
 MOMENTUM = replace(LENET, momentum=0.9, weight_decay=1e-3)
@@ -31,8 +30,8 @@ RESNET = PRESETS["resnet18-cifar10"].scaled("smoke")
 
 def by_hand(experiment, level, out, factor):
     """The same with torch's own optimizer in one go: sparse training, then all weights at the last rate."""
-    problem, store = Problem(experiment, "cpu"), Store(out, experiment)
-    model, mask = problem.original, store.mask(level)
+    task, store = Task(experiment, "cpu"), Store(out, experiment)
+    model, mask = task.original, store.mask(level)
     if level:
         model.load_state_dict(store.start())
     mask.apply_(model)
@@ -45,7 +44,7 @@ def by_hand(experiment, level, out, factor):
                 buffer = optimizer.state[p].get("momentum_buffer")
                 if buffer is not None and name in mask:
                     buffer.mul_(mask[name])
-        for inputs, labels in problem.batches.epoch(epoch):
+        for inputs, labels in task.batches.epoch(epoch):
             rate = experiment.schedule(1)(epoch) if sparse else factor * experiment.schedule(1)(experiment.epochs - 1)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -75,12 +74,12 @@ def test_all_weights_go_on_with_the_same_optimizer_at_the_last_rate(tmp_path, ex
     assert record.sparse == store.levels()[2].epochs
     assert record.dense.epoch == (3, 4)
     assert (record.level, record.sparsity, record.factor) == (2, store.levels()[2].sparsity, factor)
-    problem = Problem(experiment, "cpu")
-    problem.original.load_state_dict(redense_weights(experiment, 2, tmp_path, factor))
-    found = metrics.evaluate(problem.original, in_order(problem.test))
+    task = Task(experiment, "cpu")
+    task.original.load_state_dict(redense_weights(experiment, 2, tmp_path, factor))
+    found = metrics.evaluate(task.original, in_order(task.test))
     assert (found.accuracy, found.loss) == pytest.approx((record.dense.test_accuracy[-1], record.dense.test_loss[-1]))
     assert store.mask(2).sparsity > 0.3
-    assert Mask.nonzero(problem.original, problem.names).sparsity < 0.1, "pruned weights have come back"
+    assert Mask.nonzero(task.original, task.names).sparsity < 0.1, "pruned weights have come back"
 
 
 def test_a_tenth_of_the_rate_goes_less_far(tmp_path):

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sparsedd import Pruner, _random, models, noise, scores
-from sparsedd.experiments import METHODS, Experiment, Retraining, Store, _problem, multistep, reinit, run
-from sparsedd.experiments._problem import Problem
+from sparsedd.experiments import METHODS, Experiment, Retraining, Store, _task, multistep, reinit, run
+from sparsedd.experiments._task import Task
 
 BASE = replace(
     Experiment().scaled("smoke"), train_size=100, batch_size=40, epochs=3, milestones=(2,), rewind_step=2, sparse_below=0.0
@@ -26,16 +26,16 @@ def results(levels):
 
 def begun(monkeypatch, experiment, out):
     """What each level of a run begins with: weights, step, and the learning rates from there to the end."""
-    seen, original = [], _problem.train
+    seen, original = [], _task.train
 
-    def spy(execution, optimizer, experiment, *, start, epochs, rate, **more):
+    def spy(execution, optimizer, *, start, epochs, rate, **more):
         assert not optimizer.state
         rates = [rate(step) for step in range(start, epochs * len(execution.batches))]
         seen.append(({n: p.detach().clone() for n, p in execution.model.named_parameters()}, start, rates))
-        return original(execution, optimizer, experiment, start=start, epochs=epochs, rate=rate, **more)
+        return original(execution, optimizer, start=start, epochs=epochs, rate=rate, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_problem, "train", spy)
+        patch.setattr(_task, "train", spy)
         levels = list(run(experiment, out))
     return levels, seen
 
@@ -60,13 +60,13 @@ def score_of(experiment, weights, mask, level):
         return {name: weights[name].abs() for name in mask}
     if experiment.pruner.score == "random":
         return {name: scores.random(experiment.seed)(name, weights[name]) for name in mask}
-    problem = Problem(experiment, "cpu")
-    inputs, labels = problem.train
+    task = Task(experiment, "cpu")
+    inputs, labels = task.train
     order = _random.permutation(("gradient batch", experiment.seed, level), len(labels))
     chosen = torch.from_numpy(order[: experiment.batch_size])
-    problem.original.load_state_dict(weights)
-    cross_entropy(problem.original(inputs[chosen]), labels[chosen]).backward()
-    return {name: (p * p.grad).abs().detach() for name, p in problem.original.named_parameters() if name in mask}
+    task.original.load_state_dict(weights)
+    cross_entropy(task.original(inputs[chosen]), labels[chosen]).backward()
+    return {name: (p * p.grad).abs().detach() for name, p in task.original.named_parameters() if name in mask}
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
@@ -76,13 +76,13 @@ def score_of(experiment, weights, mask, level):
 def test_a_combination_does_what_the_appendix_says_and_resumes(monkeypatch, tmp_path, method, score, kind, scope):
     experiment = replace(BASE, retraining=METHODS[method], pruner=Pruner(score, 0.2, scope), noise=kind)
     levels, begins = begun(monkeypatch, experiment, tmp_path / "whole")
-    store, problem = Store(tmp_path / "whole", experiment), Problem(experiment, "cpu")
-    clean = problem.batches.source.train.tensors[1]
-    assert torch.equal(problem.flipped, problem.train[1] != clean)
-    assert 0 < int(problem.flipped.sum()) <= 40
+    store, task = Store(tmp_path / "whole", experiment), Task(experiment, "cpu")
+    clean = task.batches.source.train.tensors[1]
+    assert torch.equal(task.flipped, task.train[1] != clean)
+    assert 0 < int(task.flipped.sum()) <= 40
 
     assert begins[0][1] == 0
-    for name, p in problem.original.named_parameters():
+    for name, p in task.original.named_parameters():
         assert torch.equal(begins[0][0][name], p), "the dense net starts from the initialisation"
     dense_rates = [0.1] * 2 * STEPS + [0.01] * STEPS
     assert begins[0][2] == pytest.approx(dense_rates)
@@ -95,7 +95,7 @@ def test_a_combination_does_what_the_appendix_says_and_resumes(monkeypatch, tmp_
         assert start == {"ltr": 2, "lr-rewinding": 2, "finetuning": 0, "scratch": 0}[method]
         assert rates == pytest.approx([0.01] * EPOCHS * STEPS if method == "finetuning" else dense_rates[start:])
         if method == "scratch":
-            others = [problem.original.state_dict(), store.start(), before, begins[k - 1][0]]
+            others = [task.original.state_dict(), store.start(), before, begins[k - 1][0]]
             assert all(not torch.equal(weights["fc3.weight"], other["fc3.weight"]) for other in others)
             std = (2 / weights["fc3.weight"].shape[1]) ** 0.5
             assert weights["fc3.weight"].std().item() == pytest.approx(std, rel=0.2)
@@ -196,7 +196,7 @@ def test_a_method_that_is_none_is_refused(wrong):
 
 
 def test_the_authors_initialisation_is_a_field(tmp_path):
-    paper, authors = (Problem(replace(BASE, initialization=scheme), "cpu").original for scheme in ("paper", "authors"))
+    paper, authors = (Task(replace(BASE, initialization=scheme), "cpu").original for scheme in ("paper", "authors"))
     assert torch.equal(paper.fc1.weight, authors.fc1.weight)
     assert not paper.fc1.bias.any()
     assert authors.fc1.bias.any()

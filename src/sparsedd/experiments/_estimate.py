@@ -15,11 +15,10 @@ from sparsedd import scores
 from sparsedd._mask import Mask
 from sparsedd._perceptron import Perceptron
 from sparsedd.data import blobs
-from sparsedd.experiments._execution import Execution
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._lines import RESOLUTION
-from sparsedd.experiments._problem import Problem
-from sparsedd.experiments._train import sgd, train
+from sparsedd.experiments._task import Task
+from sparsedd.experiments._train import Execution, sgd, train
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps._workers import pinned, submitted, workers
 
@@ -101,19 +100,19 @@ def paces(experiments: Iterable[Experiment], processes: int, device: str) -> tup
 
 def pace(experiment: Experiment, device: str, budget: float = BUDGET) -> Pace:
     """Time a few training steps, with masks as sparse as those of some levels, and a part of an evaluation."""
-    problem, train_size, test_size = _problem(experiment, device)
+    task, train_size, test_size = _task(experiment, device)
     ready = time.time()
     last, pruner = experiment.levels - 1, replace(experiment.pruner, score=scores.random(0))
-    execution = problem.execution(deepcopy(problem.original), Mask.dense(problem.original, problem.names))
-    varies = isinstance(execution.net, Perceptron) and not problem.flipped.is_cuda  # sparse layers are faster
+    execution = task.execution(deepcopy(task.original), Mask.dense(task.original, task.names))
+    varies = isinstance(execution.net, Perceptron) and not task.flipped.is_cuda  # sparse layers are faster
     levels = sorted({round(share * last) for share in (0, 0.25, 0.5, 0.75, 1)}) if varies else [0]
     steps, images = [], []
     for level in levels:
         if level:
-            dense = Mask.dense(problem.original, problem.names)
-            mask = pruner.prune_to(problem.original, pruner.sparsity(level), dense)
-            execution = problem.execution(deepcopy(problem.original), mask)
-        steps.append(_step(execution, problem, 0.8 * budget / len(levels)))
+            dense = Mask.dense(task.original, task.names)
+            mask = pruner.prune_to(task.original, pruner.sparsity(level), dense)
+            execution = task.execution(deepcopy(task.original), mask)
+        steps.append(_step(execution, task, 0.8 * budget / len(levels)))
         images.append(_image(execution, 0.2 * budget / len(levels)))
     return Pace(tuple(levels), tuple(steps), tuple(images), train_size, test_size, ready)
 
@@ -126,41 +125,41 @@ def makespan(durations: Iterable[float], processes: int) -> float:
     return max(free)
 
 
-def _problem(experiment: Experiment, device: str) -> tuple[Problem, int, int]:
-    """The experiment's problem, on random images where the real ones are files, and how many there really are of each part."""
+def _task(experiment: Experiment, device: str) -> tuple[Task, int, int]:
+    """The experiment's task, on random images where the real ones are files, and how many there really are of each part."""
     if experiment.dataset not in IMAGES:
-        problem = Problem(experiment, device)
-        return problem, len(problem.train[1]), len(problem.test[1])
+        task = Task(experiment, device)
+        return task, len(task.train[1]), len(task.test[1])
     shape, classes, train_size, test_size = IMAGES[experiment.dataset]
     train_size = min(experiment.train_size or train_size, train_size)
     count = min(max(STAND_IN, experiment.batch_size), train_size)
     source = blobs(shape=shape, num_classes=classes, train=count, test=count)
     if experiment.dataset == "tiny_imagenet":  # crops are taken of whole images
         source = replace(source, uncropped=torch.zeros(count, 3, 64, 64, dtype=torch.uint8, device="cpu"))
-    problem = Problem(replace(experiment, train_size=None, rewind_step=0, noise=None), device, source.to(device))
-    return problem, train_size, test_size
+    task = Task(replace(experiment, train_size=None, rewind_step=0, noise=None), device, source.to(device))
+    return task, train_size, test_size
 
 
 class _Enough(Exception):
     """Raised in the training loop to leave it."""
 
 
-def _step(execution: Execution, problem: Problem, budget: float) -> float:
+def _step(execution: Execution, task: Task, budget: float) -> float:
     """Seconds of a training step, data and augmentation included: the first one, in which memory is found, left out."""
-    rest, optimizer = execution.rest, sgd(execution.model, problem.experiment)
+    rest, optimizer = execution.rest, sgd(execution.model, task.experiment)
     marks: list[float] = []
 
     def reached(step: int) -> None:
         if step == 1:
-            _settle(problem)
+            _settle(task)
         marks.append(time.perf_counter())
         if step > 1 and (marks[-1] - marks[1] > budget or step > STEPS):
             raise _Enough
 
     with suppress(_Enough), rest.enforce(execution.model, optimizer) if rest is not None else nullcontext():
-        endless = replace(problem.experiment, evaluate_every=NEVER)
-        train(execution, optimizer, endless, start=0, epochs=NEVER, rate=problem.rate, reached=reached)
-    _settle(problem)
+        execution.experiment = replace(task.experiment, evaluate_every=NEVER)
+        train(execution, optimizer, start=0, epochs=NEVER, rate=task.rate, reached=reached)
+    _settle(task)
     return (time.perf_counter() - marks[1]) / (len(marks) - 2)
 
 
@@ -176,10 +175,10 @@ def _image(execution: Execution, budget: float) -> float:
     return (time.perf_counter() - began) / seen
 
 
-def _settle(problem: Problem) -> None:
+def _settle(task: Task) -> None:
     """Wait for a GPU to have done what it was told."""
-    if problem.flipped.is_cuda:
-        torch.cuda.synchronize(problem.flipped.device)
+    if task.flipped.is_cuda:
+        torch.cuda.synchronize(task.flipped.device)
 
 
 def _mean(found: Sequence[Pace]) -> Pace:

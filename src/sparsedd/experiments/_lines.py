@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from sparsedd import _checks, _files, landscape
-from sparsedd.experiments._ambient import undisturbed
-from sparsedd.experiments._execution import in_order
+from sparsedd._ambient import undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense, redense_weights, shown
 from sparsedd.experiments._store import Store
+from sparsedd.experiments._task import Task
+from sparsedd.experiments._train import in_order
 from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps._json import build
 
@@ -78,15 +78,15 @@ def interpolation(
     points = RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale][0]
     alphas = [k / (points - 1) for k in range(points)]
 
-    def measured(problem: Problem, model: nn.Module) -> list[Line]:
+    def measured(task: Task, model: nn.Module) -> list[Line]:
         store = Store(out, experiment)
         ends = store.weights(level), redense_weights(experiment, level, out, factor)
 
         def both(model: nn.Module) -> tuple[Evaluation, Evaluation]:
-            return evaluate(model, in_order(problem.train)), evaluate(model, in_order(problem.test))
+            return evaluate(model, in_order(task.train)), evaluate(model, in_order(task.test))
 
         def recalibrate(model: nn.Module) -> None:
-            update_bn(in_order(problem.train), model)
+            update_bn(in_order(task.train), model)
 
         return [_line("interpolation", alphas, landscape.interpolate(model, *ends, both, alphas, recalibrate))]
 
@@ -115,9 +115,9 @@ def directions(
     _, points, count = RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale]
     alphas = [2 * k / (points - 1) - 1 for k in range(points)]
 
-    def measured(problem: Problem, model: nn.Module) -> list[Line]:
+    def measured(task: Task, model: nn.Module) -> list[Line]:
         def train(model: nn.Module) -> tuple[Evaluation, None]:
-            return evaluate(model, in_order(problem.train)), None
+            return evaluate(model, in_order(task.train)), None
 
         model.load_state_dict(redense_weights(experiment, level, out, factor))
         lines = []
@@ -160,7 +160,7 @@ def _kept(
     out: str | os.PathLike[str],
     factor: float,
     device: str | torch.device,
-    measured: Callable[[Problem, nn.Module], list[Line]],
+    measured: Callable[[Task, nn.Module], list[Line]],
 ) -> list[Line]:
     """The lines that the store holds, or else those that are measured now."""
     record = redense(experiment, level, out, factor, device)
@@ -169,7 +169,7 @@ def _kept(
     path: Path = store.path / f"{level:02d}.redense-{shown(record.factor)}.{kind}.safetensors"
     if (lines := store.kept(path, kind, made_of, _from_json)) is not None:
         return lines
-    problem = Problem(experiment, device)
-    lines = measured(problem, deepcopy(problem.original))
+    task = Task(experiment, device)
+    lines = measured(task, deepcopy(task.original))
     store.keep(path, kind, {}, {"of": made_of, "lines": [asdict(line) for line in lines]})
     return lines

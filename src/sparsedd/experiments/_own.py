@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from sparsedd import _checks, _random
+from sparsedd._ambient import undisturbed
 from sparsedd.data import Data
-from sparsedd.experiments._ambient import undisturbed
 from sparsedd.sweeps._config import checked
 
 WHY = "An experiment's key holds its name, which must lead to it in every process and on every machine"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from sparsedd import _checks, _files
+from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
-from sparsedd.experiments._ambient import undisturbed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import run
 from sparsedd.experiments._store import Store
+from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import sgd, train
 from sparsedd.sweeps._json import build
 from sparsedd.sweeps._record import Curves, Record
@@ -90,19 +90,19 @@ def redense(
     path, made_of = _path(store, level, factor), store.digest(level)
     if (record := store.kept(path, "re-dense net", made_of, lambda content: Redense.from_json(content["record"]))) is not None:
         return record
-    problem = Problem(experiment, device)
+    task = Task(experiment, device)
     began = time.perf_counter()
-    model = deepcopy(problem.original)
+    model = deepcopy(task.original)
     model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
-    last = problem.rate(problem.steps - 1)
-    execution = problem.execution(model, Mask.dense(model, problem.names))
+    last = task.rate(task.steps - 1)
+    execution = task.execution(model, Mask.dense(model, task.names))
     momentum = store.momentum(level)
     if experiment.momentum:
         fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
     optimizer = sgd(execution.model, experiment, momentum)
-    steps, epochs = problem.steps, 2 * experiment.epochs
-    dense = train(execution, optimizer, experiment, start=steps, epochs=epochs, rate=lambda step: factor * last)
-    execution.give_back_(model)
+    steps, epochs = task.steps, 2 * experiment.epochs
+    [dense] = train(execution, optimizer, start=steps, epochs=epochs, rate=lambda step: factor * last)
+    execution.give_back_()
     before: Record = store.levels()[level]
     record = Redense(level, before.sparsity, factor, before.curves, dense, time.perf_counter() - began)
     store.keep(path, "re-dense net", model.state_dict(), {"of": made_of, "record": asdict(record)})

@@ -12,10 +12,10 @@ from sparsedd import _checks, _files
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment, owns
 from sparsedd.experiments._lines import directions, interpolation
-from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._redense import redense
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
+from sparsedd.experiments._task import Task
 from sparsedd.experiments._verify import DERIVED, faults, folders, open_folder, verify
 from sparsedd.sweeps._repair import take_out
 from sparsedd.sweeps._store import Store as Folder
@@ -112,7 +112,7 @@ def _again(store: Store, number: int, lines: dict[int, str], device: torch.devic
             _files.write(aside.path / "levels.jsonl", join_lines({k: lines[k] for k in range(number)}))
         for path in (path for k in {0, number - 1} & {*range(number)} for path in store.files(k) if path.exists()):
             shutil.copy(path, aside.path)
-        sweep = Run(Problem(store.experiment, device), aside, out, device)
+        sweep = Run(Task(store.experiment, device), aside, out, device)
         sweep.finish(iter(sweep))
         line = aside.lines()[number]
         computed = aside.read(number, line)[1]

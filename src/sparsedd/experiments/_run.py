@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, models
+from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
 from sparsedd._pruner import Pruner
 from sparsedd._state import memories
-from sparsedd.experiments._ambient import undisturbed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
-from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._store import Store
+from sparsedd.experiments._task import Task
 from sparsedd.sweeps import Level, Record, Sweep
 from sparsedd.sweeps._ranks import Ranks
 
@@ -44,7 +44,7 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     yield from finished
     if len(finished) == experiment.levels or any(record.diverged for record in finished):
         return
-    sweep, done = Run(Problem(experiment, device), store, out, device), len(finished)
+    sweep, done = Run(Task(experiment, device), store, out, device), len(finished)
     with closing(iter(sweep)) as levels:  # so that an error leaves no lock behind
         while (record := sweep.finish(levels)) is not None:
             yield from store.levels()[done : record.level]  # of others, who had the folder
@@ -57,15 +57,15 @@ class Run(Sweep):
     """The sweep of an experiment: its nets, its scores, its folder."""
 
     @undisturbed()
-    def __init__(self, problem: Problem, store: Store, out: str | os.PathLike[str], device: str | torch.device) -> None:
-        e = problem.experiment
-        self.problem = problem
+    def __init__(self, task: Task, store: Store, out: str | os.PathLike[str], device: str | torch.device) -> None:
+        e = task.experiment
+        self.task = task
         super().__init__(
             store.path,
-            deepcopy(problem.original),
+            deepcopy(task.original),
             e.pruner,
             levels=e.levels,
-            names=problem.names,
+            names=task.names,
             retraining=e.retraining,
             rewind_step=e.rewind_step,
             reinit=self._draw if e.retraining.weights == "reinit" else None,
@@ -83,7 +83,7 @@ class Run(Sweep):
     def finish(self, levels: Iterator[Level]) -> Record | None:
         """Train the next of the levels, and return its record; None if there is none."""
         level = next(levels, None)
-        return None if level is None else self.problem.retrain(level, self.model)
+        return None if level is None else self.task.retrain(level, self.model)
 
     def _same(self) -> bool:
         return (self.path / "config.json").exists()  # what is in it, the store has compared
@@ -94,14 +94,14 @@ class Run(Sweep):
         return number < len(self._tickets.levels()) or any(record.level == number for record in self._source)
 
     def _draw(self, model: nn.Module, seed: int) -> None:
-        if isinstance(self.problem.experiment.model, Own):
-            model.load_state_dict(self.problem.model(seed).state_dict())
+        if isinstance(self.task.experiment.model, Own):
+            model.load_state_dict(self.task.model(seed).state_dict())
         else:
-            models.initialize_(model, seed, self.problem.experiment.initialization)
+            models.initialize_(model, seed, self.task.experiment.initialization)
 
     def _pruned(self, number: int, mask: Mask) -> Mask:
         source = 0 if self.one_shot else number - 1
-        return self.problem.prune(self.model, source, lambda pruner: self._prune(pruner, number, mask))
+        return self.task.prune(self.model, source, lambda pruner: self._prune(pruner, number, mask))
 
     def _prune(self, pruner: Pruner, number: int, mask: Mask) -> Mask:
         """Prune without a word of layers that have become empty: the report says which."""
@@ -110,7 +110,7 @@ class Run(Sweep):
         return pruner._prune(self.model, mask)
 
     def _beginning(self) -> dict[str, Tensor]:
-        return memories(self.problem.original)
+        return memories(self.task.original)
 
     def _save_beginning(self) -> None:
         if not self.rewind_step:  # else it is drawn anew

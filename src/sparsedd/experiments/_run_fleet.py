@@ -3,24 +3,25 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from sparsedd import _checks
-from sparsedd.experiments._ambient import undisturbed
-from sparsedd.experiments._execution import EVALUATION_BATCH, autocast, tensor_cores
+from sparsedd._ambient import undisturbed
+from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._train import sgd
+from sparsedd.experiments._task import Task, retrain
+from sparsedd.experiments._train import Execution, in_order
 from sparsedd.fleet import Fleet
-from sparsedd.sweeps import Curves, Level, Record, Schedule
+from sparsedd.metrics import Evaluation
+from sparsedd.sweeps import Level, Record
 from sparsedd.sweeps._workers import pinned
 
 # What the experiments of a fleet may differ in. They share all else: data set, net, batch size, optimizer, levels.
@@ -76,7 +77,7 @@ def run_fleet(
         missing = [e for e in members if len(finished[e]) <= number and not _ended(finished[e])]
         if any(e in originals for e in missing):
             next((level for level, _ in source if level == number), None)
-        sweeps |= {e: Run(Problem(e, device), stores[e], out, device) for e in missing if e not in sweeps}
+        sweeps |= {e: Run(Task(e, device), stores[e], out, device) for e in missing if e not in sweeps}
         _finish(number, [sweeps[e] for e in sorted(missing, key=lambda e: e.folder)])
         finished |= {e: stores[e].levels() for e in missing}
         if not (reached := {e: finished[e][number] for e in members if number < len(finished[e])}):
@@ -113,79 +114,52 @@ def _finish(number: int, sweeps: Sequence[Run]) -> None:
         for sweep in sweeps:
             level = held.enter_context(sweep._turn())
             if level is not None and level.number == number:  # else somebody else has had the folder
-                rate = sweep.problem.rate_of(level)
-                key = (level.step, tuple(map(rate, range(level.step, sweep.problem.steps))))
+                rate = sweep.task.rate_of(level)
+                key = (level.step, tuple(map(rate, range(level.step, sweep.task.steps))))
                 groups.setdefault(key, []).append((sweep, level))
         for group in groups.values():
-            _together(*zip(*group, strict=True))
+            sweeps, levels = zip(*group, strict=True)
+            tasks, models = [sweep.task for sweep in sweeps], [sweep.model for sweep in sweeps]
+            retrain(FleetExecution(tasks, models, [level.mask for level in levels]), tasks, levels)
 
 
-def _together(sweeps: Sequence[Run], levels: Sequence[Level]) -> None:
-    """Train the nets of a level as a fleet, in place, and record what came of it."""
-    began = time.perf_counter()
-    problems, models = [sweep.problem for sweep in sweeps], [sweep.model for sweep in sweeps]
-    fleet, number = Fleet(models), levels[0].number
-    optimizer = sgd(fleet, problems[0].experiment)
+class FleetExecution(Execution):
+    """The nets of several tasks, trained as one :class:`.Fleet`."""
 
-    def reached(step: int) -> None:
-        for i, level in enumerate(levels):
-            if number == 0 and step == sweeps[i].rewind_step > 0:
-                fleet.copy_to_(models)
-                level.reached(step)
+    def __init__(self, tasks: Sequence[Task], models: Sequence[nn.Module], masks: Sequence[Mask]) -> None:
+        self.began = time.perf_counter()
+        self.experiment, self.models, self.fleet = tasks[0].experiment, list(models), Fleet(models)
+        self.every, self.batches = [task.batches for task in tasks], tasks[0].batches
+        rest = self.fleet.mask(masks)
+        self.model, self.rest = self.fleet, None if rest.density == 1 else rest
+        train = tasks[0].train[0], torch.stack([task.train[1] for task in tasks])  # the labels alone are each member's own
+        shared = [(x.expand(len(y), *x.shape), y) for x, y in in_order(train)]
+        self.evaluated = [shared, list(in_order(tasks[0].test))]
 
-    precision, device = problems[0].experiment.precision, problems[0].flipped.device
-    masks, rate = [level.mask for level in levels], problems[0].rate_of(levels[0])
-    with tensor_cores(precision, device), fleet.enforce(masks, optimizer) if number else nullcontext():
-        curves = _train(fleet, optimizer, problems, levels[0].step, rate, reached)
-    fleet.copy_to_(models)
-    measures = [problem.measure(model, curve) for problem, model, curve in zip(problems, models, curves, strict=True)]
-    seconds = (time.perf_counter() - began) / len(levels)
-    for i, level in enumerate(levels):
-        momentum = None
-        if problems[i].experiment.momentum:  # zero for pruned weights since the enforcement has ended
-            momentum = {name: optimizer.state[p]["momentum_buffer"][i] for name, p in fleet.named_parameters()}
-        level._finish(measures[i], curves[i], momentum, seconds)
-
-
-def _train(
-    fleet: Fleet,
-    optimizer: SGD,
-    problems: Sequence[Problem],
-    start: int,
-    rate: Schedule,
-    reached: Callable[[int], None],
-) -> list[Curves]:
-    """SGD from a step to the end of the last epoch, in place: the curves of each member. See :func:`._train.train`."""
-    e, each = problems[0].experiment, [problem.batches for problem in problems]
-    (images, _), test = problems[0].train, problems[0].test  # the labels alone are each member's own
-    train = images, torch.stack([problem.train[1] for problem in problems])
-    rounded = autocast(e.precision, images.device)
-    curves: list[list[tuple[int, float, float, float, float]]] = [[] for _ in problems]
-    for epoch in range(start // len(each[0]), e.epochs):
-        fleet.train()
-        first = max(start, epoch * len(each[0]))
-        epochs = (batches.epoch(epoch, first % len(batches)) for batches in each)
-        for step, batch in enumerate(zip(*epochs, strict=True), first):
-            reached(step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(step)
+    def epoch(self, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch, each of all members side by side."""
+        for batch in zip(*(batches.epoch(number, first) for batches in self.every), strict=True):
             inputs, labels = (torch.stack(part) for part in zip(*batch, strict=True))
-            with rounded:
-                fleet.backward(inputs, labels)
-            optimizer.step()
-        done = epoch + 1
-        if done % e.evaluate_every == 0 or done == e.epochs:
-            with rounded:
-                measured = zip(*(fleet.evaluate(_in_order(*part)) for part in (train, test)), strict=True)
-            for curve, (a, b) in zip(curves, measured, strict=True):
-                curve.append((done, a.accuracy, b.accuracy, a.loss, b.loss))
-    return [Curves.of(curve) for curve in curves]
+            yield inputs, labels
 
+    def backward(self, inputs: Tensor, labels: Tensor) -> None:
+        """Set the gradients of each member's mean cross-entropy."""
+        with self.autocast():
+            self.fleet.backward(inputs, labels)
 
-def _in_order(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """All inputs (n, ...) in batches, with targets that all share (n,) or each member's own (members, n)."""
-    for x, y in zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH, dim=-1), strict=True):
-        yield (x if y.dim() == 1 else x.expand(len(y), *x.shape)), y
+    def evaluate(self) -> list[tuple[Evaluation, Evaluation]]:
+        """Measure each member on the training and on the test samples."""
+        with self.autocast():
+            return list(zip(*(self.fleet.evaluate(part) for part in self.evaluated), strict=True))
+
+    def give_back_(self) -> None:
+        """Copy the members' weights as they are now to the models that this was made of."""
+        self.fleet.copy_to_(self.models)
+
+    def momentum(self, optimizer: SGD) -> list[dict[str, Tensor]]:
+        """Return each member's momentum, zero for pruned weights since the enforcement has ended."""
+        buffers = {name: optimizer.state[p]["momentum_buffer"] for name, p in self.fleet.named_parameters()}
+        return [{name: buffer[i] for name, buffer in buffers.items()} for i in range(len(self.models))]
 
 
 def _alike(experiments: Iterable[Experiment]) -> list[Experiment]:

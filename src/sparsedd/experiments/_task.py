@@ -1,7 +1,8 @@
-"""Problem: what all levels of an experiment share, and how one level is trained."""
+"""Task: what all levels of an experiment share, and how one level is trained."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -13,28 +14,27 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sparsedd import _checks, _random, models, scores
+from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
-from sparsedd.experiments._ambient import undisturbed
-from sparsedd.experiments._execution import Execution, autocast, in_order
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own, OwnData, call_with, calm, seeded, takes
-from sparsedd.experiments._train import momentum_of, sgd, train
+from sparsedd.experiments._train import Execution, autocast, in_order, sgd, train
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
-@lru_cache(maxsize=1)  # a worker process makes many problems of one data set
+@lru_cache(maxsize=1)  # a worker process makes many tasks of one data set
 def _source(dataset: Any, normalization: str, folder: str | None, device: torch.device) -> Data:
     if isinstance(dataset, OwnData):
         return dataset.load().to(device)
     return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization})).to(device)
 
 
-class Problem:
+class Task:
     """The data on the device, the original initialisation and the schedule of an experiment.
 
     ``source`` stands in for its data set.
@@ -110,24 +110,10 @@ class Problem:
 
     def retrain(self, level: Level, model: nn.Module) -> Record:
         """Retrain a level's net as the experiment says, and record what came of it."""
-        e, mask = self.experiment, level.mask
-
-        def reached(step: int) -> None:
-            if level.number == 0 and step == e.rewind_step > 0:
-                execution.give_back_(model)
-                level.reached(step)
-
-        execution, rate = self.execution(model, mask), self.rate_of(level)
-        fast, rest = execution.model, execution.rest
-        optimizer = sgd(fast, e)
-        with rest.enforce(fast, optimizer) if rest is not None else nullcontext():
-            curves = train(execution, optimizer, e, start=level.step, epochs=e.epochs, rate=rate, reached=reached)
-            momentum = momentum_of(optimizer, model, fast, mask) if e.momentum else None
-        execution.give_back_(model)
-        return level._finish(self.measure(model, curves), curves, momentum)
+        return retrain(self.execution(model, level.mask), [self], [level])[0]
 
     def execution(self, model: nn.Module, mask: Mask) -> Execution:
-        """The model as it is trained on this problem, with a mask."""
+        """Return the model as it is trained on this task, with a mask."""
         return Execution(model, mask, self.experiment, self.batches, self.train, self.test)
 
     def rate_of(self, level: Level) -> Schedule:
@@ -169,3 +155,24 @@ class Problem:
             return None
         with autocast(self.experiment.precision, where.device):
             return evaluate(model, in_order((self.train[0][where], self.train[1][where]))).accuracy
+
+
+def retrain(execution: Execution, tasks: Sequence[Task], levels: Sequence[Level]) -> list[Record]:
+    """Train the nets of one level, in place, and record what came of it: one net, or as many as the execution is of."""
+    e, level = execution.experiment, levels[0]
+
+    def reached(step: int) -> None:
+        for task, level in zip(tasks, levels, strict=True):
+            if level.number == 0 and step == task.experiment.rewind_step > 0:
+                execution.give_back_()
+                level.reached(step)
+
+    optimizer, rest, rate = sgd(execution.model, e), execution.rest, tasks[0].rate_of(level)
+    with rest.enforce(execution.model, optimizer) if rest is not None else nullcontext():
+        curves = train(execution, optimizer, start=level.step, epochs=e.epochs, rate=rate, reached=reached)
+    momenta = execution.momentum(optimizer) if e.momentum else [None] * len(levels)
+    execution.give_back_()
+    measures = [task.measure(model, curve) for task, model, curve in zip(tasks, execution.models, curves, strict=True)]
+    seconds = (time.perf_counter() - execution.began) / len(levels)
+    every = zip(levels, measures, curves, momenta, strict=True)
+    return [level._finish(measured, curve, momentum, seconds) for level, measured, curve, momentum in every]
