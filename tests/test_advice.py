@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsedd.experiments import Tables
-from sparsedd.experiments._sweep import Sweep
+from sparsedd.experiments._measures import Levels
 from sparsedd.phases import Advice, Phase, advise, phases
 
 LIGHT, CRITICAL, SWEET, COLLAPSED = Phase
@@ -279,13 +279,13 @@ def test_it_depends_on_the_seed_alone_and_on_all_that_is_passed():
 RESULTS = Path(__file__).parent.parent / "results"
 
 
-def measured() -> dict[str, Sweep]:
+def measured() -> dict[str, Levels]:
     """Every sweep of the published results, once."""
     found = {}
     for table in sorted(RESULTS.rglob("levels.csv")):
         rows = Tables.read(table.parent).levels
         for name in dict.fromkeys(row["experiment"] for row in rows):
-            sweep = Sweep.of(rows, name)
+            sweep = Levels.of(rows, name)
             found[f"{table.parent.parent.name} {name} {len(sweep.seeds)} seeds"] = sweep
     return found
 
@@ -293,7 +293,7 @@ def measured() -> dict[str, Sweep]:
 MEASURED = measured()
 
 
-def until(sweep: Sweep, levels: int) -> Advice:
+def until(sweep: Levels, levels: int) -> Advice:
     train, test = sweep["train_accuracy"], sweep["test_accuracy"]
     return advise(sweep.sparsity[:levels], train[:, :levels], test[:, :levels], **FEW)
 

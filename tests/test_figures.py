@@ -18,7 +18,7 @@ from sparsedd.experiments import (
     _reproduce,
     reproduce,
 )
-from sparsedd.experiments._sweep import Sweep
+from sparsedd.experiments._measures import Levels
 
 matplotlib.use("agg")
 
@@ -188,7 +188,7 @@ def test_the_landmarks_of_a_figure_are_those_that_phases_finds(tmp_path, runs):
     figure = FIGURES["37"].scaled("smoke")
     reproduce(figure, tmp_path, runs=runs, seeds=2)
     rows = Tables.read(tmp_path)
-    sweep = Sweep.of(rows.levels, figure.experiments[0].name)
+    sweep = Levels.of(rows.levels, figure.experiments[0].name)
     assert {row["level"] for row in rows.epochs} == {mark.level for mark in sweep.landmarks}
     trainings = {row["training"] for row in rows.epochs}
     assert trainings == {"sparse", "re-dense × 1"}

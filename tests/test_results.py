@@ -7,7 +7,7 @@ import pytest
 
 from sparsedd.cli import main
 from sparsedd.experiments import PRESETS, Tables
-from sparsedd.experiments._sweep import Sweep, dip_and_peak
+from sparsedd.experiments._measures import Levels, dip_and_peak
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").rglob("claims.md"))
@@ -60,7 +60,7 @@ def test_a_figure_is_found_in_the_folder_of_all_results(tmp_path, capsys):
 
 
 def test_the_paper_at_full_scale_agrees_with_what_was_published():
-    sweep = Sweep.of(Tables.read(ROOT / "results" / "mnist-paper" / "5").levels, PRESETS["lenet-mnist"].name)
+    sweep = Levels.of(Tables.read(ROOT / "results" / "mnist-paper" / "5").levels, PRESETS["lenet-mnist"].name)
     assert len(sweep.seeds) >= 3
     left = sweep["remaining"][0]
     train, test = (sweep[f"{part}_accuracy"].mean(axis=0) for part in ("train", "test"))

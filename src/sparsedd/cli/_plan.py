@@ -8,7 +8,7 @@ from sparsedd.data._folder import absent, folder
 from sparsedd.experiments import Experiment, Figure, Store
 from sparsedd.experiments._estimate import makespan, paces
 from sparsedd.experiments._labels import labels
-from sparsedd.experiments._redense import shown
+from sparsedd.experiments._redense import format_factor
 
 
 @dataclass
@@ -106,7 +106,7 @@ def redense_nets(figure: Figure, runs: Path, members: Sequence[Experiment]) -> l
     return [
         e
         for e, level, _, factor in figure._places(runs, list(members))
-        if not (Store(runs, e).path / f"{level:02d}.redense-{shown(factor)}{kind}.safetensors").exists()
+        if not (Store(runs, e).path / f"{level:02d}.redense-{format_factor(factor)}{kind}.safetensors").exists()
     ]
 
 

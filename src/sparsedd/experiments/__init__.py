@@ -5,11 +5,10 @@ from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._figures import FIGURES
-from sparsedd.experiments._lines import Line, directions, interpolation
 from sparsedd.experiments._measures import Measures
 from sparsedd.experiments._panel import Panel
 from sparsedd.experiments._presets import PRESETS
-from sparsedd.experiments._redense import Redense, redense, redense_weights
+from sparsedd.experiments._redense import Line, Redense, directions, interpolation, redense, redense_weights
 from sparsedd.experiments._repair import repair
 from sparsedd.experiments._reproduce import reproduce
 from sparsedd.experiments._run import reinit, run

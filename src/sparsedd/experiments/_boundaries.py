@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsedd import _random, phases
-from sparsedd.experiments._sweep import Sweep
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.phases import Interval, Phase
 
 

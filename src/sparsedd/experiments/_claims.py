@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike
 
 from sparsedd import landscape, phases
 from sparsedd.experiments._claim import Claim, Effect, judge
-from sparsedd.experiments._measures import Measures, redense_name
+from sparsedd.experiments._measures import Array, Levels, Measures, dip_and_peak, redense_name
 from sparsedd.experiments._panel import Panel
-from sparsedd.experiments._sweep import Array, Sweep, dip_and_peak
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
 LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density
@@ -34,7 +33,7 @@ def _others(curves: Array) -> Iterator[Array]:
         yield np.delete(curves, seed, axis=0).mean(axis=0) if len(curves) > 1 else curves[0]
 
 
-def _places(sweep: Sweep, column: str = "test_accuracy") -> tuple[Array, Array]:
+def _places(sweep: Levels, column: str = "test_accuracy") -> tuple[Array, Array]:
     """For each seed, the levels of the dip and the peak of the others' mean curve."""
     dips, peaks = np.array([dip_and_peak(mean) for mean in _others(sweep[column])]).T
     return dips, peaks
@@ -45,18 +44,18 @@ def _at(curves: Array, levels: Array) -> Array:
     return values
 
 
-def _dip(sweep: Sweep, column: str = "test_accuracy") -> Array:
+def _dip(sweep: Levels, column: str = "test_accuracy") -> Array:
     curves = sweep[column]
     return curves[:, 0] - _at(curves, _places(sweep, column)[0])
 
 
-def _where(sweep: Sweep) -> tuple[str, str]:
+def _where(sweep: Levels) -> tuple[str, str]:
     """The sparsities of dip and peak in the mean curve, to be read."""
     _, dip, peak, _ = sweep.landmarks
     return f"{100 * dip.sparsity:.2f} %", f"{100 * peak.sparsity:.2f} %"
 
 
-def _dip_and_peak_of_each(sweep: Sweep) -> tuple[Array, Array]:
+def _dip_and_peak_of_each(sweep: Levels) -> tuple[Array, Array]:
     """For each seed, the log densities of its dip and its peak, which stand for the Critical and the Sweet phase (3.1).
 
     Nan where it has not both phases. Where the Sweet phase *begins* would not do: that is where the dense net is surpassed,
@@ -70,7 +69,7 @@ def _dip_and_peak_of_each(sweep: Sweep) -> tuple[Array, Array]:
     return critical, sweet
 
 
-def _regained(sweep: Sweep) -> Array:
+def _regained(sweep: Levels) -> Array:
     """For each seed, how far test accuracy falls and then rises again before the net collapses.
 
     min(t_0 - t_i, t_j - t_i), at the levels i < j at which that is largest in the others' mean: a net that only falls has no
@@ -159,12 +158,12 @@ def _shift(text: str, log_density: Array) -> Effect:
     return Effect(text, log_density / LEVEL, " levels of 20 %", quantum=1.0)
 
 
-def _common(sweeps: Sequence[Sweep]) -> list[Sweep]:
+def _common(sweeps: Sequence[Levels]) -> list[Levels]:
     """The sweeps over the seeds and levels that all of them have."""
     seeds = set.intersection(*(set(sweep.seeds) for sweep in sweeps))
     levels = min(len(sweep.sparsity) for sweep in sweeps)
     return [
-        Sweep(
+        Levels(
             sweep.name,
             tuple(sorted(seeds)),
             tuple(rows[:levels] for seed, rows in zip(sweep.seeds, sweep.rows, strict=True) if seed in seeds),

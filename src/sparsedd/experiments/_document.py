@@ -14,9 +14,9 @@ from sparsedd.experiments._families import Family
 from sparsedd.experiments._findings import levels_table, numbers, phases_table
 from sparsedd.experiments._html import Html, definitions, joined, page, tag, words
 from sparsedd.experiments._illustrations import illustrations
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._sentences import UNKNOWN, advice, summary
 from sparsedd.experiments._svg import colors
-from sparsedd.experiments._sweep import Sweep
 
 
 def document(families: Sequence[Family], out: Path) -> str:

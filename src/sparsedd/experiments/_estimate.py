@@ -16,7 +16,7 @@ from sparsedd._mask import Mask
 from sparsedd._perceptron import Perceptron
 from sparsedd.data import blobs
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._lines import RESOLUTION
+from sparsedd.experiments._redense import RESOLUTION
 from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import Execution, sgd, train
 from sparsedd.metrics import evaluate

@@ -12,8 +12,8 @@ from typing import Any
 
 from sparsedd.experiments._experiment import Experiment, family_of
 from sparsedd.experiments._labels import headings, labels
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._store import Store
-from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Row, Tables, level_rows
 from sparsedd.experiments._verify import folders, is_own
 from sparsedd.sweeps._config import FREE, read_config

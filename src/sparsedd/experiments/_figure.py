@@ -15,10 +15,9 @@ from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
-from sparsedd.experiments._lines import directions, interpolation
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Panel, dataset_name, moved
-from sparsedd.experiments._redense import redense
+from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
 from sparsedd.experiments._scales import Scale

@@ -7,8 +7,9 @@ import numpy as np
 from sparsedd import phases
 from sparsedd.experiments._boundaries import Boundary, boundaries
 from sparsedd.experiments._html import Html, definitions, joined, table, tag, words
+from sparsedd.experiments._measures import Array
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._sentences import span
-from sparsedd.experiments._sweep import Array, Sweep
 from sparsedd.experiments._tables import COLUMNS
 from sparsedd.phases import Interval, Phase
 

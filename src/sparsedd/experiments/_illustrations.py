@@ -9,8 +9,8 @@ import numpy as np
 from sparsedd import plotting
 from sparsedd.experiments._families import Member
 from sparsedd.experiments._html import Html, joined, tag
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._svg import drawn
-from sparsedd.experiments._sweep import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,23 +1,166 @@
-"""Measures: a figure's tables, asked for what a panel shows."""
+"""Measures: the levels of experiments over their seeds as arrays, and what else a figure's tables say of them."""
 
 from collections.abc import Callable, Iterable
-from functools import cache
-from typing import Any
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sparsedd import phases
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
-from sparsedd.experiments._redense import shown
-from sparsedd.experiments._sweep import Array, Landmark, Sweep
+from sparsedd.experiments._redense import format_factor
 from sparsedd.experiments._tables import MEASURES, Tables
+from sparsedd.phases import Phase, Phases
 
 SPARSE = "sparse"
+Array = NDArray[np.float64]
+RISE = 0.02  # the tolerance of phases
 
 
-def redense_name(factor: float) -> str:
-    """What ``epochs.csv`` calls re-dense training at a factor of the last rate."""
-    return f"re-dense × {shown(factor)}"
+def dip_and_peak(test: Array) -> tuple[int, int]:
+    """The levels i < j after the dense one with the largest rise t_j - t_i of test accuracy.
+
+    Where it never rises by more than two points: the highest level, and the lowest before it.
+    """
+    if len(test) < 3:
+        return len(test) - 1, len(test) - 1
+    rise = test[2:] - np.minimum.accumulate(test[1:-1])
+    peak = int(np.argmax(rise if rise.max() > RISE else test[2:])) + 2
+    return int(np.argmin(test[1:peak])) + 1, peak
+
+
+class Landmark(NamedTuple):
+    """One of the four levels that the paper looks at closely (3.1).
+
+    Attributes
+    ----------
+    phase
+        Which: Light stands for the dense net.
+    level, sparsity
+        Where.
+    found
+        Whether the sweep has that phase. Where it has not, the level is the one that comes nearest to the words: the dip of
+        test accuracy, its peak, the last level.
+    """
+
+    phase: Phase
+    level: int
+    sparsity: float
+    found: bool
+
+    def __str__(self) -> str:
+        name = "dense" if self.phase is Phase.LIGHT else f"{self.phase} phase" if self.found else f"no {self.phase} phase"
+        return f"{100 * self.sparsity:.2f} %: {name}"
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels that all seeds of an experiment have finished.
+
+    Attributes
+    ----------
+    name
+        Of the experiment.
+    seeds
+        (n,) rising.
+    rows
+        n × levels, of ``levels.csv``.
+    diverged
+        (seed, level) of the seeds that are left out because their training has diverged there.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    rows: tuple[tuple[dict[str, Any], ...], ...]
+    diverged: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, table: Iterable[dict[str, Any]], name: str) -> "Levels":
+        """The sweep of an experiment's name in the rows of a table.
+
+        Raises
+        ------
+        ValueError
+            When there is none, or a level comes twice.
+        """
+        by_seed: dict[int, dict[int, dict[str, Any]]] = {}
+        for row in table:
+            if row["experiment"] != name:
+                continue
+            levels = by_seed.setdefault(row["seed"], {})
+            if row["level"] in levels:
+                raise ValueError(f"the tables have level {row['level']} of seed {row['seed']} of {name} twice: of what runs?")
+            levels[row["level"]] = row
+        if not by_seed:
+            raise ValueError(f"the tables have no rows of {name}.")
+        diverged = {seed: k for seed, found in by_seed.items() for k, row in found.items() if row["diverged"]}
+        if len(diverged) == len(by_seed):  # nothing but what came before
+            by_seed = {seed: {k: row for k, row in found.items() if k < diverged[seed]} for seed, found in by_seed.items()}
+        else:
+            by_seed = {seed: found for seed, found in by_seed.items() if seed not in diverged}
+        complete = min(next(k for k in range(len(found) + 1) if k not in found) for found in by_seed.values())
+        if not complete:
+            raise ValueError(
+                f"a seed of {name} has not finished its dense level{', or has diverged in it' if diverged else ''}."
+            )
+        seeds = tuple(sorted(by_seed))
+        rows = tuple(tuple(by_seed[seed][k] for k in range(complete)) for seed in seeds)
+        for k in range(complete):
+            if len(found := {round(levels[k]["sparsity"], 6) for levels in rows}) > 1:
+                raise ValueError(f"the seeds of {name} must have one sparsity at level {k}, got {sorted(found)}.")
+        return cls(name, seeds, rows, tuple(sorted(diverged.items())))
+
+    def __getitem__(self, column: str) -> Array:
+        """A measure, (seeds, levels); nan where it is undefined."""
+        return np.array([[np.nan if row.get(column) is None else row[column] for row in levels] for levels in self.rows])
+
+    def has(self, column: str) -> bool:
+        """Return whether a measure is there, for each seed and level."""
+        return column in self.rows[0][0] and bool(np.isfinite(self[column]).all())
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether it has what phases are told by."""
+        return self.has("train_accuracy") and self.has("test_accuracy")
+
+    @cached_property
+    def sparsity(self) -> Array:
+        """(levels,), the same for all seeds."""
+        row: Array = self["sparsity"][0]
+        return row
+
+    @property
+    def note(self) -> str:
+        """What is to be said of seeds that have diverged."""
+        return "; ".join(f"seed {seed} diverged at level {level}" for seed, level in self.diverged)
+
+    @cached_property
+    def phases(self) -> Phases:
+        """Of the mean over the seeds."""
+        return phases.phases(self.sparsity, self["train_accuracy"], self["test_accuracy"])
+
+    @property
+    def levels_of_phases(self) -> dict[Phase, list[int]]:
+        """The levels that are in each phase; an empty one is not there."""
+        found: dict[Phase, list[int]] = {}
+        for level, sparsity in enumerate(self.sparsity.tolist()):
+            found.setdefault(self.phases[sparsity], []).append(level)
+        return found
+
+    @cached_property
+    def landmarks(self) -> tuple[Landmark, ...]:
+        """The dense net, the dip, the peak and the last level, with what :func:`.phases` says of them."""
+        found, (dip, peak) = self.phases.landmarks(), dip_and_peak(self["test_accuracy"].mean(axis=0))
+        nearest = (0.0, float(self.sparsity[dip]), float(self.sparsity[peak]), float(self.sparsity[-1]))
+        marks = []
+        for phase, is_there, otherwise in zip(Phase, found, nearest, strict=True):
+            sparsity = otherwise if is_there is None else is_there
+            level = int(np.abs(self.sparsity - sparsity).argmin())
+            marks.append(Landmark(phase, level, float(self.sparsity[level]), is_there is not None))
+        return tuple(marks)
 
 
 class Measures:
@@ -32,13 +175,13 @@ class Measures:
     def __init__(self, tables: Tables, experiments: Iterable[Experiment]) -> None:
         self.tables: Tables = tables
         self.labels: dict[Experiment, str] = labels(experiments)
-        self.sweep: Callable[[Experiment], Sweep] = cache(self._sweep)
+        self.sweep: Callable[[Experiment], Levels] = cache(self._sweep)
 
     def __repr__(self) -> str:
         return f"Measures({len(self.labels)} experiments, {self.tables!r})"
 
-    def _sweep(self, experiment: Experiment) -> Sweep:
-        return Sweep.of(self.tables.levels, self.labels[experiment])
+    def _sweep(self, experiment: Experiment) -> Levels:
+        return Levels.of(self.tables.levels, self.labels[experiment])
 
     def landmark(self, experiment: Experiment, place: int) -> Landmark:
         """The dense net (0), or the landmark of the Critical (1), Sweet (2) or Collapsed (3) phase."""
@@ -76,3 +219,8 @@ class Measures:
             return np.array([[np.nan if row[column] is None else row[column] for row in part[:n]] for part in by_seed])
 
         return array(axis)[0], {name: array(name) for name in MEASURES}
+
+
+def redense_name(factor: float) -> str:
+    """Return what ``epochs.csv`` calls re-dense training at a factor of the last rate."""
+    return f"re-dense × {format_factor(factor)}"

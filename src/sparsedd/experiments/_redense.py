@@ -1,27 +1,62 @@
-"""Re-dense training: after sparse training, all weights are trained on."""
+"""After sparse training: a level's net trained on without its mask, and the loss on lines to it and around it."""
 
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from sparsedd import _checks, _files
+from sparsedd import _checks, _files, landscape
 from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._run import run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task
-from sparsedd.experiments._train import sgd, train
+from sparsedd.experiments._train import in_order, sgd, train
+from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps._json import build
-from sparsedd.sweeps._record import Curves, Record
+from sparsedd.sweeps._record import Curves
 from sparsedd.sweeps._store import fitting
+
+PathLike = str | os.PathLike[str]
+Value = TypeVar("Value")
+Made: TypeAlias = tuple[Value, Mapping[str, Tensor], dict[str, Any]]  # a result, its tensors, and itself in JSON
+REDENSE = "re-dense net"
+
+# By scale: points from 0 to 1, points from -1 to 1, directions.
+RESOLUTION = {"smoke": (5, 5, 2), "mini": (51, 25, 3), "small": (101, 51, 5), "paper": (101, 51, 5)}
+
+
+class Redensed(NamedTuple):
+    """A level's net that is trained on without its mask: whose, where, at which factor of the last rate."""
+
+    experiment: Experiment
+    level: int
+    out: PathLike
+    factor: float = 1.0
+    device: str | torch.device = "cpu"
+
+    def path(self, kind: str = "") -> Path:
+        """Return where the net is kept, or its lines of a kind."""
+        name = f"{_checks.whole('level', self.level):02d}.redense-{format_factor(self.factor)}{kind and f'.{kind}'}"
+        return Store(self.out, self.experiment).path / f"{name}.safetensors"
+
+    def derive(self, kind: str, made_of: object, read: Callable[[Any], Value], make: Callable[[Task], Made[Value]]) -> Value:
+        """Return what is kept of a kind if it was made of this; else make it, and keep it."""
+        store, path = Store(self.out, self.experiment), self.path(kind.removeprefix(REDENSE))
+        if (found := store.kept(path, kind, made_of, read)) is not None:
+            return found
+        value, tensors, content = make(Task(self.experiment, self.device))
+        store.keep(path, kind, tensors, {"of": made_of, **content})
+        return value
 
 
 @dataclass(frozen=True)
@@ -52,7 +87,7 @@ class Redense:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """The record of its ``asdict``; ValueError where a field is missing or is not what it must be."""
+        """Return the record of its ``asdict``; ValueError where a field is missing or is not what it must be."""
         record: Self = build(cls, plain, "the record of re-dense training")
         return record
 
@@ -61,7 +96,7 @@ class Redense:
 def redense(
     experiment: Experiment,
     level: int,
-    out: str | os.PathLike[str],
+    out: PathLike,
     factor: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> Redense:
@@ -84,67 +119,201 @@ def redense(
     >>> record.sparse.epoch, record.dense.epoch
     ((1, 2), (3, 4))
     """
-    factor = _checks.number("factor", factor, above=0)
-    reach(experiment, level, out, device)
+    net = Redensed(experiment, level, out, _checks.number("factor", factor, above=0), device)
+    _reach(net)
     store = Store(out, experiment)
-    path, made_of = _path(store, level, factor), store.digest(level)
-    if (record := store.kept(path, "re-dense net", made_of, lambda content: Redense.from_json(content["record"]))) is not None:
-        return record
-    task = Task(experiment, device)
-    began = time.perf_counter()
-    model = deepcopy(task.original)
-    model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
-    last = task.rate(task.steps - 1)
-    execution = task.execution(model, Mask.dense(model, task.names))
-    momentum = store.momentum(level)
-    if experiment.momentum:
-        fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
-    optimizer = sgd(execution.model, experiment, momentum)
-    steps, epochs = task.steps, 2 * experiment.epochs
-    [dense] = train(execution, optimizer, start=steps, epochs=epochs, rate=lambda step: factor * last)
-    execution.give_back_()
-    before: Record = store.levels()[level]
-    record = Redense(level, before.sparsity, factor, before.curves, dense, time.perf_counter() - began)
-    store.keep(path, "re-dense net", model.state_dict(), {"of": made_of, "record": asdict(record)})
-    return record
+
+    def make(task: Task) -> Made[Redense]:
+        began, model, momentum = time.perf_counter(), deepcopy(task.original), store.momentum(level)
+        model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
+        if experiment.momentum:
+            fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
+        execution = task.execution(model, Mask.dense(model, task.names))
+        optimizer, rate = sgd(execution.model, experiment, momentum), net.factor * task.rate(task.steps - 1)
+        [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
+        execution.give_back_()
+        before = store.levels()[level]
+        record = Redense(level, before.sparsity, net.factor, before.curves, dense, time.perf_counter() - began)
+        return record, model.state_dict(), {"record": asdict(record)}
+
+    return net.derive(REDENSE, store.digest(level), lambda content: Redense.from_json(content["record"]), make)
 
 
-def redense_weights(experiment: Experiment, level: int, out: str | os.PathLike[str], factor: float = 1.0) -> dict[str, Tensor]:
-    """The state dict at the end of :func:`redense`, which must have run."""
-    store = Store(out, experiment)
-    path = _path(store, level, factor)
+def redense_weights(experiment: Experiment, level: int, out: PathLike, factor: float = 1.0) -> dict[str, Tensor]:
+    """Return the state dict at the end of :func:`redense`, which must have run."""
+    store, path = Store(out, experiment), Redensed(experiment, level, out, factor).path()
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: call redense first.")
-    tensors, of, _ = opened(path)
+    tensors, of, _ = read_redense(path)
     if of != store.digest(level):
         raise ValueError(f"{path} was made of another net: call redense again.")
     return fitting(path, tensors, store.weights(level))
 
 
-def opened(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
-    """What a file of a re-dense net holds: the net, the digest of the level that it was made of, and the record."""
-    tensors, content = _files.unseal(path, "re-dense net")
-    with _files.named(path, "a re-dense net"):
+def read_redense(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
+    """Return what a file of a re-dense net holds: the net, the digest of the level that it was made of, and the record."""
+    tensors, content = _files.unseal(path, REDENSE)
+    with _files.named(path, f"a {REDENSE}"):
         return tensors, content["of"], Redense.from_json(content["record"])
 
 
-def reach(experiment: Experiment, level: int, out: str | os.PathLike[str], device: str | torch.device) -> None:
-    """Have the sweep in the folder finish a level."""
-    _checks.kind("experiment", experiment, Experiment, "an Experiment")
-    _checks.device("device", device)
+def format_factor(factor: float) -> str:
+    """Return a factor with all its digits."""
+    return repr(float(factor)).removesuffix(".0")
+
+
+def _reach(net: Redensed) -> None:
+    """Have the sweep in the folder finish the level."""
+    experiment, level = _checks.kind("experiment", net.experiment, Experiment, "an Experiment"), net.level
+    _checks.device("device", net.device)
     if not 0 <= _checks.whole("level", level) < experiment.levels:
         raise ValueError(f"level must be below the {experiment.levels} levels of the experiment, got {level}.")
-    last = next(reached for reached in run(experiment, out, device=device) if reached.level == level or reached.diverged)
+    records = run(experiment, net.out, device=net.device)
+    last = next(record for record in records if record.level == level or record.diverged)
     if last.level < level:
         raise ValueError(
             f"seed {experiment.seed} of {experiment.name} diverged at level {last.level}, so it has no level {level}."
         )
 
 
-def _path(store: Store, level: int, factor: float) -> Path:
-    return store.path / f"{_checks.whole('level', level):02d}.redense-{shown(factor)}.safetensors"
+@dataclass(frozen=True)
+class Line:
+    """Loss and accuracy at points α along a line; test values are None where they were not measured.
+
+    Attributes
+    ----------
+    name
+        ``"interpolation"``, or ``"direction 0"`` and so on.
+    alpha, train_loss, test_loss, train_accuracy, test_accuracy
+        (points,).
+    """
+
+    name: str
+    alpha: tuple[float, ...]
+    train_loss: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    test_loss: tuple[float | None, ...]
+    test_accuracy: tuple[float | None, ...]
+
+    def __repr__(self) -> str:
+        ends = f" from {self.alpha[0]:g} to {self.alpha[-1]:g}" if self.alpha else ""
+        return f"Line({self.name}, {len(self.alpha)} points{ends})"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"interpolation|direction \d+", self.name):
+            raise ValueError(f"a line is called 'interpolation' or 'direction 0', got {self.name!r:.40}.")
+        if len({len(values) for name, values in vars(self).items() if name != "name"}) != 1:
+            raise ValueError("the measures of a line must have equally many points.")
 
 
-def shown(factor: float) -> str:
-    """A factor with all its digits."""
-    return repr(float(factor)).removesuffix(".0")
+def interpolation(
+    experiment: Experiment,
+    level: int,
+    out: PathLike,
+    factor: float = 1.0,
+    device: str | torch.device = "cpu",
+) -> Line:
+    """Measure the line from a level's sparse net (α = 0) to its re-dense net (α = 1) (He et al. 2022, A.5, Figs 7, 40 to 42).
+
+    BatchNorm statistics are estimated anew on the training images at each α. Re-dense training is run where it has not been.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     line = interpolation(Experiment().scaled("smoke"), 1, out)
+    >>> line.alpha
+    (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+    points = _resolution(experiment)[0]
+    alphas = [k / (points - 1) for k in range(points)]
+
+    def measure(task: Task) -> list[Line]:
+        def both(model: nn.Module) -> tuple[Evaluation, Evaluation]:
+            return evaluate(model, in_order(task.train)), evaluate(model, in_order(task.test))
+
+        def recalibrate(model: nn.Module) -> None:
+            update_bn(in_order(task.train), model)
+
+        ends = Store(out, experiment).weights(level), redense_weights(experiment, level, out, factor)
+        values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)
+        return [_line("interpolation", alphas, values)]
+
+    return _lines("interpolation", Redensed(experiment, level, out, factor, device), measure)[0]
+
+
+def directions(
+    experiment: Experiment,
+    level: int,
+    out: PathLike,
+    factor: float = 1.0,
+    device: str | torch.device = "cpu",
+) -> list[Line]:
+    """Measure loss along filter-normalised random directions through a level's re-dense net (He et al. 2022, A.6, Fig. 43).
+
+    It is the training loss. Biases and norm layers stay, and BatchNorm's statistics too. Re-dense training is run where it
+    has not been.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     lines = directions(Experiment().scaled("smoke"), 1, out)
+    >>> [line.name for line in lines], lines[0].alpha
+    (['direction 0', 'direction 1'], (-1.0, -0.5, 0.0, 0.5, 1.0))
+    """
+    _, points, count = _resolution(experiment)
+    alphas = [2 * k / (points - 1) - 1 for k in range(points)]
+
+    def measure(task: Task) -> list[Line]:
+        def train(model: nn.Module) -> tuple[Evaluation, None]:
+            return evaluate(model, in_order(task.train)), None
+
+        model = deepcopy(task.original)
+        model.load_state_dict(redense_weights(experiment, level, out, factor))
+        lines = []
+        for k in range(count):
+            direction = landscape.filter_normalized(landscape.random_direction(model, seed=k), model)
+            lines.append(_line(f"direction {k}", alphas, landscape.line(model, model, direction, alphas, train)))
+        return lines
+
+    return _lines("directions", Redensed(experiment, level, out, factor, device), measure)
+
+
+@undisturbed()
+def _lines(kind: str, net: Redensed, measure: Callable[[Task], list[Line]]) -> list[Line]:
+    """Return the lines that the store holds, or else measure them now."""
+    record, store = redense(*net), Store(net.out, net.experiment)
+
+    def make(task: Task) -> Made[list[Line]]:
+        lines = measure(task)
+        return lines, {}, {"lines": [asdict(line) for line in lines]}
+
+    return net.derive(kind, [store.digest(net.level), record.dense.train_loss[-1]], _lines_of, make)
+
+
+def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:
+    """Return what a file of lines holds: what they were made of, and the lines."""
+    _, content = _files.unseal(path, kind)
+    with _files.named(path, f"a file of {kind}"):
+        return content["of"], _lines_of(content)
+
+
+def _lines_of(content: Any) -> list[Line]:
+    return [build(Line, plain) for plain in content["lines"]]
+
+
+def _resolution(experiment: Experiment) -> tuple[int, int, int]:
+    return RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale]
+
+
+def _line(name: str, alphas: Sequence[float], values: Sequence[tuple[Evaluation, Evaluation | None]]) -> Line:
+    train, test = zip(*values, strict=True)
+    return Line(
+        name,
+        tuple(alphas),
+        tuple(e.loss for e in train),
+        tuple(e.accuracy for e in train),
+        tuple(e and e.loss for e in test),
+        tuple(e and e.accuracy for e in test),
+    )

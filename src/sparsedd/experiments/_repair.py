@@ -11,8 +11,7 @@ import torch
 from sparsedd import _checks, _files
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment, owns
-from sparsedd.experiments._lines import directions, interpolation
-from sparsedd.experiments._redense import redense
+from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task

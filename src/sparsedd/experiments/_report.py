@@ -7,9 +7,9 @@ from sparsedd import _files
 from sparsedd.experiments._document import document
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._families import Family, begun_in, families_of, own_families, table_families
+from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._reproduce import save
 from sparsedd.experiments._sentences import UNKNOWN, advice, summary
-from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Tables, write_table
 from sparsedd.sweeps._record import Record
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeAlias
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
-from sparsedd.experiments._lines import Line
 from sparsedd.experiments._parquet import packed, unpacked
+from sparsedd.experiments._redense import Line
 from sparsedd.sweeps._json import check_number
 from sparsedd.sweeps._record import Curves, Record
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparsedd import _checks
-from sparsedd.experiments import _lines, _redense
+from sparsedd.experiments import _redense
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
 from sparsedd.sweeps._store import OF_LEVEL, sha256
@@ -124,7 +124,7 @@ def _derived_faults(store: Store) -> Iterator[Finding]:
             continue
         number, kind = int(match[1]), match[3]
         try:
-            of = _lines.opened(path, kind)[0][:1] if kind else [_redense.opened(path)[1]]
+            of = _redense.read_lines(path, kind)[0][:1] if kind else [_redense.read_redense(path)[1]]
         except (ValueError, TypeError, OSError) as error:
             yield fault(store, path, f"is damaged or altered ({error})")
             continue
