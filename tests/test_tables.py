@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sparsedd import Pruner
 from sparsedd.experiments import Curves, Experiment, Line, Record, Tables, write_levels
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._measures import Levels
 
 SHARE = st.floats(0, 1)
@@ -83,7 +83,7 @@ def test_experiments_of_one_name_are_told_apart():
             }
             assert {row["experiment"] for row in rows if row["scale"] != "paper"} == {plain.name, smoke.name}
             assert [row["seed"] for row in rows if "width=0.5" in row["experiment"]] == [1]
-        for e, name in labels([plain, *others, clean]).items():
+        for e, name in make_labels([plain, *others, clean]).items():
             assert Levels.of([row for row in tables.levels if row["scale"] == "paper"], name).seeds == (e.seed,)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sparsedd.data._folder import absent, folder
 from sparsedd.experiments import Experiment, Figure, Store
 from sparsedd.experiments._estimate import makespan, paces
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._redense import format_factor
 
 
@@ -44,7 +44,7 @@ class Plan:
     def tell(self, title: str) -> None:
         """Print it, with an estimate of how long it would take."""
         print(f"{title}: this is what would run. Nothing is run or written now.")
-        for one, label in labels(replace(e, seed=0) for e in self.missing).items():
+        for one, label in make_labels(replace(e, seed=0) for e in self.missing).items():
             print(f"  {label}, {self._of([e for e in self.missing if replace(e, seed=0) == one])}")
         if self.nets:
             lines = {"interpolation": ", and the line from each to its sparse net", "directions": ", and lines around each"}

@@ -12,7 +12,7 @@ from sparsedd.cli._plan import Plan, needed
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import family_of
-from sparsedd.experiments._panel import flips
+from sparsedd.experiments._panel import name_flips
 from sparsedd.experiments._report import found_in, sweep_of, write
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
@@ -103,7 +103,7 @@ def _noise_of(kind: str, rate: float, dataset: Any) -> noise.Noise | None:
         return None
     if kind in ("symmetric", "pairflip"):
         return noise.Symmetric(rate) if kind == "symmetric" else noise.Pairflip(rate)
-    return noise.Asymmetric(rate, flips(dataset))
+    return noise.Asymmetric(rate, name_flips(dataset))
 
 
 def _noise(text: str) -> tuple[str, float]:

@@ -1,13 +1,11 @@
 """Experiments: the prune-retrain sweep of the paper as a value, a generator of finished levels, and a folder that resumes."""
 
 from sparsedd.experiments._claim import Claim, Effect, judge
-from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._figure import Figure
-from sparsedd.experiments._figures import FIGURES
 from sparsedd.experiments._measures import Measures
-from sparsedd.experiments._panel import Panel
-from sparsedd.experiments._presets import PRESETS
+from sparsedd.experiments._panel import Drawing, Panel
+from sparsedd.experiments._paper import FIGURES, PRESETS
 from sparsedd.experiments._redense import Line, Redense, directions, interpolation, redense, redense_weights
 from sparsedd.experiments._repair import repair
 from sparsedd.experiments._reproduce import reproduce

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment, family_of, owns
-from sparsedd.experiments._panel import flips
-from sparsedd.experiments._presets import PRESETS
+from sparsedd.experiments._panel import name_flips
+from sparsedd.experiments._paper import PRESETS
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sweeps._retraining import METHODS
 
@@ -71,7 +71,7 @@ def _noise(noise: Noise | None, preset: Experiment) -> str:
         return "none"
     if isinstance(noise, Symmetric | Pairflip) and noise == type(noise)(float(noise.rate)):
         return f"{type(noise).__name__.lower()}:{float(noise.rate)!r}"
-    if isinstance(noise, Asymmetric) and noise.flips == flips(preset.dataset):
+    if isinstance(noise, Asymmetric) and noise.flips == name_flips(preset.dataset):
         return f"asymmetric:{float(noise.rate)!r}"
     raise ValueError(f"{noise} is not one of the command's.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsedd.experiments._experiment import Experiment, family_of
-from sparsedd.experiments._labels import headings, labels
+from sparsedd.experiments._labels import make_headings, make_labels
 from sparsedd.experiments._measures import Levels as Sweep
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Row, Tables, level_rows
@@ -110,7 +110,7 @@ def begun_in(out: Path) -> dict[Experiment, list[Record]]:
 
 def families_of(out: Path, results: Results) -> list[Family]:
     """Return the families of experiments that have a finished level, with all their seeds that have begun."""
-    begun, called, headed = begun_in(out), labels(results), headings(results)
+    begun, called, headed = begun_in(out), make_labels(results), make_headings(results)
     found = []
     for name in sorted({family_of(e) for e in results}):
         own = [e for e in results if family_of(e) == name]

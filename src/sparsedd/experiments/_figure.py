@@ -12,11 +12,10 @@ import torch
 from sparsedd import _checks
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._claims import Claims
-from sparsedd.experiments._drawings import Drawing
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
-from sparsedd.experiments._panel import Panel, dataset_name, moved
+from sparsedd.experiments._panel import Drawing, Panel, move_panel
 from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
@@ -94,7 +93,7 @@ class Figure:
         True
         """
         _checks.kind("preset", preset, Experiment, "an Experiment such as PRESETS['lenet-mnist']")
-        panels = tuple(dict.fromkeys(moved(panel, preset) for panel in self.panels))
+        panels = tuple(dict.fromkeys(move_panel(panel, preset) for panel in self.panels))
         if panels == self.panels:
             return self
         return replace(
@@ -103,7 +102,7 @@ class Figure:
             panels=panels,
             columns=min(self.columns, len(panels)),
             scale=preset.scale,
-            label=f"Figure {self.number} on {dataset_name(preset)}",
+            label=f"Figure {self.number} on {name_dataset(preset)}",
         )
 
     def scaled(self, scale: Scale) -> Self:
@@ -196,7 +195,7 @@ class Figure:
     def is_of(self, tables: Tables) -> bool:
         """Do the tables have all its experiments?"""
         have = {row["experiment"] for row in tables.levels}
-        return set(labels(self.scaled(tables.scale).experiments).values()) <= have
+        return set(make_labels(self.scaled(tables.scale).experiments).values()) <= have
 
     def read(self, tables: Tables) -> list[Claim]:
         """The paper's claims with this figure, judged by the tables."""

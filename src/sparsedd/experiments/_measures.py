@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsedd import phases
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._redense import format_factor
 from sparsedd.experiments._tables import MEASURES, Tables
 from sparsedd.phases import Phase, Phases
@@ -174,7 +174,7 @@ class Measures:
 
     def __init__(self, tables: Tables, experiments: Iterable[Experiment]) -> None:
         self.tables: Tables = tables
-        self.labels: dict[Experiment, str] = labels(experiments)
+        self.labels: dict[Experiment, str] = make_labels(experiments)
         self.sweep: Callable[[Experiment], Levels] = cache(self._sweep)
 
     def __repr__(self) -> str:

@@ -1,27 +1,22 @@
-"""Panel: one panel of a figure, as data."""
+"""Panel: one panel of a figure, as data; Drawing: how it is drawn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
+
+from sparsedd import plotting
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._own import Own
+from sparsedd.experiments._labels import make_title
+from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.noise import FLIPS, Asymmetric
 
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-
-def titled(experiment: Experiment) -> str:
-    """Data set and noise, to be read."""
-    data = dataset_name(experiment)
-    if isinstance(experiment.noise, Own):
-        return f"{data}, {experiment.noise}"
-    return f"{data}, ε = {100 * getattr(experiment.noise, 'rate', 0):g} %"
-
-
-def dataset_name(experiment: Experiment) -> str:
-    """Return the name of the data set, to be read."""
-    return NAMES.get(str(experiment.dataset), str(experiment.dataset))
+Needs: TypeAlias = Literal["epochs", "redense", "interpolation", "directions"]
 
 
 @dataclass(frozen=True)
@@ -49,23 +44,136 @@ class Panel:
         return f"Panel({self.title}: {listed([sweep.name for sweep in self.sweeps], 1)})"
 
 
-def moved(panel: Panel, preset: Experiment) -> Panel:
-    """The panel on another preset, see :meth:`.Figure.on`."""
+def move_panel(panel: Panel, preset: Experiment) -> Panel:
+    """Return the panel on another preset, see :meth:`.Figure.on`."""
     sweeps = tuple(_on(preset, experiment) for experiment in panel.sweeps)
-    return replace(panel, sweeps=sweeps, title=panel.title.replace(titled(panel.sweeps[0]), titled(sweeps[0])))
+    return replace(panel, sweeps=sweeps, title=panel.title.replace(make_title(panel.sweeps[0]), make_title(sweeps[0])))
 
 
 def _on(preset: Experiment, experiment: Experiment) -> Experiment:
-    """The preset with everything that a figure varies: noise, what is pruned, and what a level starts from."""
+    """Return the preset with everything that a figure varies: noise, what is pruned, and what a level starts from."""
     varied = {name: getattr(experiment, name) for name in ("noise", "pruner", "retraining", "one_shot", "tickets_of")}
     if isinstance(experiment.noise, Asymmetric) and experiment.dataset != preset.dataset:
-        varied["noise"] = replace(experiment.noise, flips=flips(preset.dataset))
+        varied["noise"] = replace(experiment.noise, flips=name_flips(preset.dataset))
     return replace(preset, **varied)
 
 
-def flips(dataset: Any) -> Any:
-    """The name of the asymmetric flips of a data set's labels."""
+def name_flips(dataset: Any) -> Any:
+    """Return the name of the asymmetric flips of a data set's labels."""
     found = {"digits": "mnist"}.get(dataset, dataset)
     if found not in FLIPS:
         raise ValueError(f"asymmetric noise is not defined for {dataset}, only for {', '.join(FLIPS)}: take another kind.")
     return found
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a panel is drawn.
+
+    Attributes
+    ----------
+    draw
+        ``(axes, panel, measures)``.
+    needs
+        What is computed at the landmarks besides the sweeps; None: nothing.
+    """
+
+    draw: "Callable[[Axes, Panel, Measures], None]"
+    needs: Needs | None = None
+
+    def __repr__(self) -> str:
+        return f"Drawing({getattr(self.draw, '__name__', 'a function')}{f', needs {self.needs}' if self.needs else ''})"
+
+
+def _accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
+    plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
+    ax.set_title(panel.title)
+
+
+def _phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
+    accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
+    plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
+    ax.set_title(panel.title, pad=18)
+
+
+def _distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
+    plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
+    ax.set_title(panel.title)
+
+
+def _best(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
+    curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
+    plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    sweep = measures.sweep(panel.sweeps[0])
+    gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
+    plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    ticket, other = (measures.sweep(experiment) for experiment in panel.sweeps)
+    n = min(len(ticket.sparsity), len(other.sparsity))
+    curves = {"lottery ticket": ticket, "new initial weights": other}
+    values = {label: 100 * sweep["test_accuracy"][:, :n] for label, sweep in curves.items()}
+    plotting.against_sparsity(ticket.sparsity[:n], values, ylabel="test accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    experiment = panel.sweeps[0]
+    found = {str(mark): measures.curves(experiment, mark.level) for mark in measures.sweep(experiment).landmarks}
+    test, train = (
+        {label: (epochs, 100 * values[f"{part}_accuracy"]) for label, (epochs, values) in found.items()}
+        for part in ("test", "train")
+    )
+    plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
+    ax.set_title(panel.title)
+
+
+def _redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at or 0)
+    (epochs, sparse), (more, dense) = (
+        measures.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
+    )
+    x = np.concatenate([epochs, more])
+    curves = {
+        part: (x, 100 * np.concatenate([sparse[f"{part}_accuracy"], dense[f"{part}_accuracy"]], axis=1))
+        for part in ("train", "test")
+    }
+    plotting.against_epoch(curves, mark=epochs[-1] + 0.5, ax=ax)
+    ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
+
+
+def _interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    mark = measures.landmark(panel.sweeps[0], panel.at or 0)
+    alpha, values = measures.line(panel.sweeps[0], mark.level, "interpolation")
+    plotting.interpolation(alpha, **values, ax=ax)
+    ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
+
+
+def _directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
+    marks = measures.sweep(panel.sweeps[0]).landmarks
+    found = {str(mark): measures.directions(panel.sweeps[0], mark.level) for mark in marks}
+    alpha = found[str(marks[0])][0]
+    plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
+    ax.set_title(panel.title)
+
+
+ACCURACY = Drawing(_accuracy)
+PHASES = Drawing(_phases)
+DISTANCE = Drawing(_distance)
+BEST = Drawing(_best)
+GAP = Drawing(_gap)
+TICKETS = Drawing(_tickets)
+DYNAMICS = Drawing(_dynamics, needs="epochs")
+REDENSE = Drawing(_redense, needs="redense")
+INTERPOLATION = Drawing(_interpolation, needs="interpolation")
+DIRECTIONS = Drawing(_directions, needs="directions")

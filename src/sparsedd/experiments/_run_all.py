@@ -9,7 +9,7 @@ import torch
 
 from sparsedd import _checks
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
 from sparsedd.sweeps._workers import pinned
@@ -97,7 +97,7 @@ def run_all(
 def _failure(failed: Mapping[Experiment, Exception], wanted: Sequence[Experiment], out: object) -> Exception:
     """What is raised when experiments have failed: a wrong value, a wrong type, or else a wrong state, as the first of them."""
     experiment, error = next(iter(failed.items()))
-    called = f"{labels(wanted)[experiment]}, seed {experiment.seed}"
+    called = f"{make_labels(wanted)[experiment]}, seed {experiment.seed}"
     kind = next((kind for kind in (ValueError, TypeError) if isinstance(error, kind)), RuntimeError)
     return kind(
         f"{len(failed)} of {len(wanted)} experiments failed, all others have finished. What was computed is kept in {out}: "

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._labels import labels
+from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._parquet import packed, unpacked
 from sparsedd.experiments._redense import Line
 from sparsedd.sweeps._json import check_number
@@ -84,7 +84,7 @@ class Tables:
     def _key(self, experiment: Experiment) -> Row:
         """The columns that say whose a row is; those of one name are told apart as soon as there are two."""
         if (one := replace(experiment, seed=0)) not in self._labels:
-            before, self._labels = self._labels, labels([*self._labels, one])
+            before, self._labels = self._labels, make_labels([*self._labels, one])
             renamed = {(old, e.scale): self._labels[e] for e, old in before.items() if self._labels[e] != old}
             for row in chain(self.levels, self.epochs, self.lines) if renamed else ():
                 row["experiment"] = renamed.get((row["experiment"], row["scale"]), row["experiment"])
