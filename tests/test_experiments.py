@@ -24,7 +24,7 @@ from sparsedd.experiments import (
     Experiment,
     Retraining,
     Store,
-    _scales,
+    _experiment,
     _task,
     run,
     run_all,
@@ -385,7 +385,7 @@ def test_images_of_another_size_than_those_tested_are_refused():
 @pytest.mark.parametrize("name", ["lenet-mnist", "resnet18-cifar10"])
 def test_only_the_original_is_scaled(name):
     original = PRESETS[name]
-    for scale in _scales.SCALES:
+    for scale in _experiment.SCALES:
         assert original.scaled(scale).scaled(scale) == original.scaled(scale)
     for scale, other in (("small", "paper"), ("small", "smoke"), ("smoke", "paper"), ("smoke", "small"), ("mini", "small")):
         with pytest.raises(ValueError, match=f"the {scale} form of an experiment.*got scale='{other}'"):

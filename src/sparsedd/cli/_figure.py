@@ -10,8 +10,8 @@ from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, lo
 from sparsedd.cli._plan import Plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
+from sparsedd.experiments._experiment import SCALES
 from sparsedd.experiments._reproduce import finish, told
-from sparsedd.experiments._scales import SCALES
 from sparsedd.sweeps._workers import watched, workers
 
 EXAMPLES = """examples:

@@ -11,11 +11,10 @@ from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, lo
 from sparsedd.cli._plan import Plan, needed
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
-from sparsedd.experiments._experiment import family_of
+from sparsedd.experiments._experiment import SCALES, family_of
 from sparsedd.experiments._panel import name_flips
 from sparsedd.experiments._report import found_in, sweep_of, write
 from sparsedd.experiments._run_fleet import work_fleet
-from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level
 from sparsedd.sweeps._workers import watched, workers
 

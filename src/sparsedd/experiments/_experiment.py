@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from numbers import Real
-from typing import Any, Literal, Self
+from types import NoneType
+from typing import Any, Literal, Self, TypeAlias
 
 from torch import nn
 
@@ -15,15 +16,41 @@ from sparsedd import _checks
 from sparsedd._parameters import listed
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Augmentation, Data, Flip, RandomResizedCrop, Shift
+from sparsedd.experiments._labels import make_name
 from sparsedd.experiments._own import Own, OwnData, from_json, own
-from sparsedd.experiments._scales import SCALES, Scale, changes
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sparse import BELOW
-from sparsedd.sweeps._retraining import LTR, METHODS, Retraining, Schedule, multistep
+from sparsedd.sweeps._retraining import LTR, Retraining, Schedule, multistep
 
 NORMALIZED = ("cifar10", "cifar100", "tiny_imagenet")  # data sets with colour channels
-REINIT = Retraining("reinit", "rewind")
 MODELS = ("lenet_300_100", "resnet18", "resnet101", "vgg16")
+Scale: TypeAlias = Literal["smoke", "mini", "small", "paper"]
+SCALES = ("smoke", "mini", "small", "paper")
+WORDS = {
+    "scale": SCALES,
+    "normalization": ("dataset", "imagenet"),
+    "initialization": ("paper", "authors"),
+    "precision": ("float32", "tf32", "bfloat16"),
+}
+LEAST = {"levels": 1, "epochs": 1, "batch_size": 1, "evaluate_every": 1, "rewind_step": 0, "warmup_epochs": 0, "seed": 0}
+
+# By data set: the share of the epochs, and what else becomes smaller.
+SMALL: dict[str, tuple[float, dict[str, Any]]] = {
+    "mnist": (2 / 5, {"train_size": 10_000, "levels": 36, "evaluate_every": 4}),
+    "cifar10": (3 / 4, {"train_size": 10_000, "width": 0.5}),
+    "cifar100": (3 / 4, {"train_size": 10_000, "width": 0.5}),
+    "tiny_imagenet": (1 / 2, {"train_size": 20_000, "width": 0.5}),
+}
+_MINI = (3 / 8, {"train_size": 2_000, "width": 1 / 8, "augmentation": (), "evaluate_every": 15})
+MINI = SMALL | dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), _MINI)
+# What needs neither files nor network in the place of a data set.
+SMOKE: dict[str, dict[str, Any]] = {
+    "mnist": {"dataset": "digits", "train_size": 200, "width": 0.2},
+    "digits": {"train_size": 200, "width": 0.2},
+    "cifar10": {"dataset": "blobs-cifar10", "normalization": "dataset"},
+    "cifar100": {"dataset": "blobs-cifar100", "normalization": "dataset"},
+    "tiny_imagenet": {"dataset": "blobs-tiny_imagenet", "normalization": "dataset"},
+}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -124,39 +151,27 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("scale", SCALES),
-            ("normalization", ("dataset", "imagenet")),
-            ("initialization", ("paper", "authors")),
-            ("precision", ("float32", "tf32", "bfloat16")),
-        ):
+        for name, allowed in WORDS.items():
             _checks.one_of(name, getattr(self, name), allowed)
-        checked: dict[str, Any] = {
-            name: _checks.whole(name, getattr(self, name), least=1)
-            for name in ("levels", "epochs", "batch_size", "evaluate_every")
-        }
+        checked: dict[str, Any] = {name: _checks.whole(name, getattr(self, name), least=n) for name, n in LEAST.items()}
         for name, names, kind in (("dataset", tuple(DATASETS), OwnData), ("model", MODELS, Own)):
             if callable(value := getattr(self, name)):
                 checked[name] = own(f"an experiment's {name}", value, kind)
             else:
                 _checks.one_of(name, value, names)
-        checked |= {name: _checks.whole(name, getattr(self, name)) for name in ("rewind_step", "warmup_epochs", "seed")}
         if self.train_size is not None:
             checked["train_size"] = _checks.whole("train_size", self.train_size, least=1)
-        checked |= {name: _checks.number(name, getattr(self, name), above=0) for name in ("learning_rate", "width", "drop")}
-        checked |= {
-            name: _checks.number(name, getattr(self, name), least=0) for name in ("momentum", "weight_decay", "sparse_below")
-        }
+        for name in ("learning_rate", "width", "drop"):
+            checked[name] = _checks.number(name, getattr(self, name), above=0)
+        for name in ("momentum", "weight_decay", "sparse_below"):
+            checked[name] = _checks.number(name, getattr(self, name), least=0)
         for name in ("exclude", "milestones", "augmentation"):
-            if not isinstance(getattr(self, name), tuple | list):
-                raise TypeError(f"{name} must be a tuple, got {getattr(self, name)!r}.")
-            checked[name] = tuple(getattr(self, name))
+            checked[name] = tuple(_checks.kind(name, getattr(self, name), (tuple, list), "a tuple"))
         if not all(isinstance(name, str) for name in self.exclude):
             raise TypeError(f"exclude must hold names, got {self.exclude!r}.")
         checked["milestones"] = tuple(_checks.whole("milestones", epoch) for epoch in self.milestones)
         for name in ("one_shot", "compiled"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+            _checks.kind(name, getattr(self, name), bool, "True or False")
         if self.normalization != "dataset" and self.dataset not in NORMALIZED:
             raise ValueError(f"normalization={self.normalization!r} is for {', '.join(NORMALIZED)}, got {self.dataset!r}.")
         if not all(isinstance(transform, Flip | Shift | RandomResizedCrop) for transform in self.augmentation):
@@ -167,10 +182,8 @@ class Experiment:
             checked["noise"] = own("an experiment's noise", self.noise)
         if not isinstance(_checks.kind("pruner", self.pruner, Pruner, "a Pruner").score, str):
             checked["pruner"] = replace(self.pruner, score=own("the score of an experiment's pruner", self.pruner.score))
-        if not isinstance(self.retraining, Retraining):
-            raise TypeError(f"retraining must be a Retraining such as LTR, got {self.retraining!r}.")
-        if self.tickets_of is not None and not isinstance(self.tickets_of, Retraining):
-            raise TypeError(f"tickets_of must be a Retraining such as LTR, or None, got {self.tickets_of!r}.")
+        _checks.kind("retraining", self.retraining, Retraining, "a Retraining such as LTR")
+        _checks.kind("tickets_of", self.tickets_of, (Retraining, NoneType), "a Retraining such as LTR, or None")
         for name, value in checked.items():  # NumPy's numbers become Python's, and lists tuples
             object.__setattr__(self, name, value)
 
@@ -181,19 +194,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """What a reader calls it, by data set, model, noise, score and retraining method."""
-        noise = "clean" if self.noise is None else _noise_name(self.noise)
-        method = _method_name(self.retraining)
-        if self.tickets_of is not None:
-            method = f"{'reinit' if self.retraining == REINIT else method}-of-{_method_name(self.tickets_of)}"
-        pruner = self.pruner
-        how = [
-            *(["layer"] if pruner.scope == "layer" else []),
-            *([f"f{100 * float(pruner.fraction):g}"] if float(pruner.fraction) != 0.2 else []),
-            *(["oneshot"] if self.one_shot else []),
-            *([self.precision] if self.precision != "float32" else []),
-            *(["compiled"] if self.compiled else []),
-        ]
-        return "-".join(map(str, (self.dataset, self.model, noise, pruner.score, *how, method)))
+        return make_name(self)
 
     @property
     def key(self) -> str:
@@ -255,7 +256,7 @@ class Experiment:
         >>> Experiment().reinitialized().name
         'mnist-lenet_300_100-symmetric20-magnitude-reinit-of-ltr'
         """
-        return replace(self, retraining=REINIT, tickets_of=self.tickets_of or self.retraining)
+        return replace(self, retraining=Retraining("reinit", "rewind"), tickets_of=self.tickets_of or self.retraining)
 
     def scaled(self, scale: Scale) -> Self:
         """The same experiment in another size.
@@ -270,25 +271,46 @@ class Experiment:
         'digits'
         """
         _checks.one_of("scale", scale, SCALES)
-        changed = changes(vars(self), scale)
+        changed = _changes(self, scale)
         if isinstance(self.model, Own):
             changed.pop("width", None)
         return replace(self, **changed)
 
 
-def _method_name(retraining: Retraining) -> str:
-    names = {method: name for name, method in METHODS.items()}
-    return names.get(retraining, f"{retraining.weights}-{retraining.schedule}")
-
-
-def _noise_name(noise: Noise) -> str:
-    if isinstance(noise, Own):
-        return str(noise)
-    rate = f"{100 * float(noise.rate):g}"  # type: ignore[attr-defined]
-    kind = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
-    if isinstance(noise, Asymmetric) and noise.flips not in ("mnist", "cifar10", "cifar100"):
-        kind = f"-{noise.flips}" if isinstance(noise.flips, str) else "-other"
-    return f"{type(noise).__name__.lower()}{rate}{kind}"
+def _changes(experiment: Experiment, scale: Scale) -> dict[str, Any]:
+    """Return the fields of an experiment that are different in another scale."""
+    e, dataset = experiment, experiment.dataset if isinstance(experiment.dataset, str) else ""
+    if scale == e.scale:
+        return {}
+    if e.scale == "smoke" or (e.scale != "paper" and dataset in SMALL):
+        raise ValueError(f"this is the {e.scale} form of an experiment: scale the original, got scale={scale!r}.")
+    if scale == "smoke":
+        tiny = {"train_size": 100, "width": 1 / 16} | SMOKE.get(dataset, {})
+        return tiny | {
+            "scale": scale,
+            "epochs": 2,
+            "batch_size": min(50, e.batch_size),
+            "levels": min(3, e.levels),
+            "milestones": tuple(1 for _ in e.milestones[:1]),
+            "rewind_step": min(1, e.rewind_step),
+            "warmup_epochs": min(1, e.warmup_epochs),
+            "evaluate_every": 1,
+        }
+    if scale == "paper" or dataset not in SMALL:
+        return {"scale": scale}
+    share, fewer = (SMALL if scale == "small" else MINI)[dataset]
+    steps = share * fewer["train_size"] / {"mnist": 60_000, "tiny_imagenet": 100_000}.get(dataset, 50_000)
+    smaller = {
+        "scale": scale,
+        "epochs": max(1, round(share * e.epochs)),
+        "milestones": tuple(round(share * epoch) for epoch in e.milestones),
+        "rewind_step": round(steps * e.rewind_step),
+        "warmup_epochs": round(share * e.warmup_epochs),
+    }
+    if "levels" not in fewer:  # two of the paper's levels in one
+        smaller["pruner"] = replace(e.pruner, fraction=e.pruner.sparsity(2))
+        smaller["levels"] = 1 + -(-(e.levels - 1) // 2)
+    return smaller | fewer
 
 
 def _plain(value: Any) -> Any:

@@ -12,14 +12,13 @@ import torch
 from sparsedd import _checks
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._claims import Claims
-from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._experiment import Experiment, Scale
 from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Drawing, Panel, move_panel
 from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
-from sparsedd.experiments._scales import Scale
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables
 from sparsedd.sweeps._workers import pinned

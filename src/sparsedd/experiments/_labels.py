@@ -2,15 +2,52 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
+from sparsedd.noise import Asymmetric, Noise, Symmetric
+from sparsedd.sweeps._retraining import METHODS, Retraining
+
+if TYPE_CHECKING:
+    from sparsedd.experiments._experiment import Experiment
 
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
 
 
-def make_title(experiment: Experiment) -> str:
+def make_name(experiment: "Experiment") -> str:
+    """Return the name by data set, model, noise, score and retraining method."""
+    e, pruner = experiment, experiment.pruner
+    method = _method_name(e.retraining)
+    if e.tickets_of is not None:
+        reinit = e.retraining == Retraining("reinit", "rewind")
+        method = f"{'reinit' if reinit else method}-of-{_method_name(e.tickets_of)}"
+    how = [
+        *(["layer"] if pruner.scope == "layer" else []),
+        *([f"f{100 * float(pruner.fraction):g}"] if float(pruner.fraction) != 0.2 else []),
+        *(["oneshot"] if e.one_shot else []),
+        *([e.precision] if e.precision != "float32" else []),
+        *(["compiled"] if e.compiled else []),
+    ]
+    noise = "clean" if e.noise is None else _noise_name(e.noise)
+    return "-".join(map(str, (e.dataset, e.model, noise, pruner.score, *how, method)))
+
+
+def _method_name(retraining: Retraining) -> str:
+    names = {method: name for name, method in METHODS.items()}
+    return names.get(retraining, f"{retraining.weights}-{retraining.schedule}")
+
+
+def _noise_name(noise: Noise) -> str:
+    if isinstance(noise, Own):
+        return str(noise)
+    rate = f"{100 * float(noise.rate):g}"  # type: ignore[attr-defined]
+    kind = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
+    if isinstance(noise, Asymmetric) and noise.flips not in ("mnist", "cifar10", "cifar100"):
+        kind = f"-{noise.flips}" if isinstance(noise.flips, str) else "-other"
+    return f"{type(noise).__name__.lower()}{rate}{kind}"
+
+
+def make_title(experiment: "Experiment") -> str:
     """Return data set and noise, to be read."""
     data = name_dataset(experiment)
     if isinstance(experiment.noise, Own):
@@ -18,18 +55,18 @@ def make_title(experiment: Experiment) -> str:
     return f"{data}, ε = {100 * getattr(experiment.noise, 'rate', 0):g} %"
 
 
-def name_dataset(experiment: Experiment) -> str:
+def name_dataset(experiment: "Experiment") -> str:
     """Return the name of the data set, to be read."""
     return NAMES.get(str(experiment.dataset), str(experiment.dataset))
 
 
-def make_labels(experiments: Iterable[Experiment]) -> dict[Experiment, str]:
+def make_labels(experiments: Iterable["Experiment"]) -> dict["Experiment", str]:
     """Return the name of each, and what it differs in from others of its name and scale, but for the seed: ``width=0.5``."""
     found = _differences(experiments, lambda e: (e.name, e.scale))
     return {e: " ".join([e.name, *(f"{field}={value}" for field, value in own.items())]) for e, own in found.items()}
 
 
-def make_headings(experiments: Iterable[Experiment]) -> dict[Experiment, str]:
+def make_headings(experiments: Iterable["Experiment"]) -> dict["Experiment", str]:
     """Return data set and noise of each, and what it differs in from others of which these are the same: ``scale = smoke``."""
     every = list(experiments)
     scales = {title: {e.scale for e in every if make_title(e) == title} for title in map(make_title, every)}
@@ -38,7 +75,9 @@ def make_headings(experiments: Iterable[Experiment]) -> dict[Experiment, str]:
     return {e: ", ".join([make_title(e), *(f"{field} = {value}" for field, value in own.items())]) for e, own in said.items()}
 
 
-def _differences(experiments: Iterable[Experiment], kind: Callable[[Experiment], object]) -> dict[Experiment, dict[str, str]]:
+def _differences(
+    experiments: Iterable["Experiment"], kind: Callable[["Experiment"], object]
+) -> dict["Experiment", dict[str, str]]:
     """Return for each experiment the fields in which those of its kind are not all the same."""
     every = {e: dict(_parts(e)) for e in experiments}
     alike: dict[object, list[dict[str, str]]] = {}
