@@ -11,7 +11,7 @@ from sparsedd.cli._plan import Plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._experiment import SCALES
-from sparsedd.experiments._reproduce import finish, told
+from sparsedd.experiments._figure import claims_markdown, finish
 from sparsedd.sweeps._workers import watched, workers
 
 EXAMPLES = """examples:
@@ -154,4 +154,4 @@ def _drawn(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> 
     """Draw the tables; return what to say of them, to be printed when all is written."""
     figure = figure.scaled(tables.scale)
     claims = finish(figure, out, tables, write=write)
-    return f"{told(figure, claims, tables)}\n{out / 'figure.png'}"
+    return f"{claims_markdown(figure, claims, tables)}\n{out / 'figure.png'}"

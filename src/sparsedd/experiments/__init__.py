@@ -2,13 +2,12 @@
 
 from sparsedd.experiments._claim import Claim, Effect, judge
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._figure import Figure
+from sparsedd.experiments._figure import Figure, reproduce
 from sparsedd.experiments._measures import Measures
 from sparsedd.experiments._panel import Drawing, Panel
 from sparsedd.experiments._paper import FIGURES, PRESETS
 from sparsedd.experiments._redense import Line, Redense, directions, interpolation, redense, redense_weights
 from sparsedd.experiments._repair import repair
-from sparsedd.experiments._reproduce import reproduce
 from sparsedd.experiments._run import reinit, run
 from sparsedd.experiments._run_all import run_all, work
 from sparsedd.experiments._run_fleet import run_fleet

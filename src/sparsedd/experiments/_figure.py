@@ -1,22 +1,25 @@
 """Figure: one of the paper's figures as data; what is to be computed for it, its tables, its picture, its claims."""
 
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from sparsedd import _checks
+from sparsedd import _checks, _files
 from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._experiment import Experiment, Scale
 from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Drawing, Panel, move_panel
-from sparsedd.experiments._redense import directions, interpolation, redense
+from sparsedd.experiments._redense import Redensed, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import fleets, work_fleet
 from sparsedd.experiments._store import Store
@@ -28,8 +31,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
-
-Task: TypeAlias = Callable[[], object]
+NETS = {"redense": (redense,), "interpolation": (redense, interpolation), "directions": (redense, directions)}  # by needs
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Figure:
         return f"Figure({self.label.removeprefix('Figure ')}, {self.scale} scale, {len(self.panels)} panels: {caption})"
 
     def on(self, preset: Experiment) -> Self:
-        """What the figure shows, shown with another preset: its data, its model, its training.
+        """Return a figure that shows the same with another preset: its data, its model, its training.
 
         Noise, scores and retraining methods stay the figure's own. Panels that have become the same are shown once. A figure
         that has nothing but the preset already stays as it is.
@@ -105,7 +107,7 @@ class Figure:
         )
 
     def scaled(self, scale: Scale) -> Self:
-        """The figure in another scale: see :meth:`.Experiment.scaled`."""
+        """Return the figure in another scale, see :meth:`.Experiment.scaled`."""
         panels = tuple(replace(p, sweeps=tuple(experiment.scaled(scale) for experiment in p.sweeps)) for p in self.panels)
         return replace(self, panels=panels, scale=scale)
 
@@ -116,7 +118,7 @@ class Figure:
         return tuple(sorted(every, key=lambda experiment: experiment.tickets_of is not None))
 
     def members(self, seeds: int | None = None, seed: int = 0) -> list[Experiment]:
-        """Each sweep with each of its seeds.
+        """List each sweep with each of its seeds.
 
         Parameters
         ----------
@@ -142,8 +144,8 @@ class Figure:
         seed: int = 0,
         device: str | torch.device = "cpu",
         fleet: bool = False,
-    ) -> Iterator[list[Task]]:
-        """What is to be computed, in stages: the tasks of one may run side by side, and must be done before the next is asked.
+    ) -> Iterator[list[Callable[[], object]]]:
+        """Yield what is to be computed, in stages: the calls of one may be made side by side, all before the next is asked for.
 
         Sweeps come first, then the nets with other weights or without their masks, at the landmarks that the sweeps show.
 
@@ -165,19 +167,15 @@ class Figure:
                 yield [partial(work_fleet, group, runs, device) for group in fleets(chosen)]
             elif chosen:
                 yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
-        places = self._places(runs, members)
-        if self.drawing.needs in ("redense", "interpolation", "directions"):
-            yield [partial(pinned, redense, *place, device) for place in places]
-        if self.drawing.needs == "interpolation":
-            yield [partial(pinned, interpolation, *place, device) for place in places]
-        if self.drawing.needs == "directions":
-            yield [partial(pinned, directions, *place, device) for place in places]
+        nets = self._nets(runs, members)
+        for make in NETS.get(self.drawing.needs or "", ()):
+            yield [partial(pinned, make, *net, device) for net in nets]
 
     def tables(self, runs: PathLike, seeds: int | None = None, *, seed: int = 0) -> Tables:
-        """The numbers behind the picture, of runs that are complete."""
+        """Return the numbers behind the picture, of runs that are complete."""
         members = self.members(seeds, seed)
         tables = _levels(runs, members)
-        for experiment, level, out, factor in self._places(runs, members):
+        for experiment, level, out, factor in self._nets(runs, members):
             if self.drawing.needs == "epochs":
                 tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].curves)
             elif self.drawing.needs == "redense":
@@ -192,17 +190,17 @@ class Figure:
         return tables
 
     def is_of(self, tables: Tables) -> bool:
-        """Do the tables have all its experiments?"""
+        """Return whether the tables have all its experiments."""
         have = {row["experiment"] for row in tables.levels}
         return set(make_labels(self.scaled(tables.scale).experiments).values()) <= have
 
     def read(self, tables: Tables) -> list[Claim]:
-        """The paper's claims with this figure, judged by the tables."""
+        """Judge the paper's claims with this figure by the tables."""
         measures = Measures(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
         return [claim for says in self.claims for claim in says(self.panels, measures)]
 
     def draw(self, tables: Tables) -> "matplotlib.figure.Figure":
-        """The picture of the tables."""
+        """Draw the tables."""
         from matplotlib import pyplot
 
         measures = Measures(_checks.kind("tables", tables, Tables, "Tables"), self.experiments)
@@ -225,17 +223,17 @@ class Figure:
         picture.suptitle(f"{self.label}, {self.scale} scale, {seeds}", fontsize=11)
         return picture
 
-    def _places(self, runs: PathLike, members: list[Experiment]) -> list[tuple[Experiment, int, PathLike, float]]:
-        """Each net that the panels look at closely: experiment with its seed, level, folder, factor."""
+    def _nets(self, runs: PathLike, members: list[Experiment]) -> list[Redensed]:
+        """List the nets that the panels look at closely."""
         if not self.drawing.needs:
             return []
         measures = Measures(_levels(runs, members), self.experiments)
-        found: dict[tuple[Experiment, int, PathLike, float], None] = {}
+        found: dict[Redensed, None] = {}
         for panel in self.panels:
             sweep = measures.sweep(panel.sweeps[0])
             for mark in sweep.landmarks if panel.at is None else [sweep.landmarks[panel.at]]:
                 seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0] and e.seed in sweep.seeds]
-                found |= {(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
+                found |= {Redensed(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
         return list(found)
 
 
@@ -247,5 +245,100 @@ def _levels(runs: PathLike, members: list[Experiment]) -> Tables:
 
 
 def _seeds(experiment: Experiment) -> int:
-    """How many seeds the paper has; fewer at smaller scales."""
+    """Return how many seeds the paper has; fewer at smaller scales."""
     return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "mini": 3, "smoke": 2}[experiment.scale]
+
+
+def reproduce(
+    figure: Figure,
+    out: PathLike,
+    *,
+    seeds: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    fleet: bool = False,
+    executor: Executor | None = None,
+    runs: PathLike | None = None,
+) -> list[Claim]:
+    """Compute a figure, as far as it has not been computed; leave its tables, its picture and its claims in a folder.
+
+    The picture is ``figure.png`` and ``figure.svg``, the claims are ``claims.md``.
+
+    Parameters
+    ----------
+    figure
+        Such as ``FIGURES["13"].scaled("small")``.
+    out
+        The folder.
+    seeds, seed
+        As for :meth:`Figure.members`.
+    device, fleet
+        Where to train, and whether sweeps of one shape are trained as one, as for :meth:`.Figure.stages`.
+    executor
+        As for :func:`.run_all`.
+    runs
+        The folder of the stores, ``out / "runs"`` by default. Figures that share it share what they have in common.
+
+    Returns
+    -------
+    list
+        The paper's claims with the figure, judged.
+
+    Examples
+    --------
+    >>> import tempfile, matplotlib; matplotlib.use("agg")
+    >>> from sparsedd.experiments import FIGURES
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     claims = reproduce(FIGURES["1"].scaled("smoke"), out, seeds=1)
+    ...     sorted(path.name for path in Path(out).glob("*.*"))
+    ['claims.md', 'figure.png', 'figure.svg', 'levels.csv']
+    >>> [claim.verdict for claim in claims]
+    ['cannot be told', 'cannot be told', 'cannot be told']
+    """
+    _checks.kind("figure", figure, Figure, "a Figure such as FIGURES['13']")
+    _checks.device("device", device)
+    if executor is not None:
+        _checks.executor("executor", executor)
+    runs = _checks.path("out", out) / "runs" if runs is None else runs
+    for calls in figure.stages(runs, seeds, seed=seed, device=device, fleet=fleet):
+        if executor is None:
+            for call in calls:
+                call()
+        else:
+            for future in [executor.submit(call) for call in calls]:
+                future.result()
+    return finish(figure, out, figure.tables(runs, seeds, seed=seed))
+
+
+def finish(figure: Figure, out: PathLike, tables: Tables, *, write: bool = True) -> list[Claim]:
+    """Judge the claims, draw the picture, and then leave both in the folder, with the tables if they are to be written."""
+    from matplotlib import pyplot, rc_context
+
+    claims, picture = figure.read(tables), figure.draw(tables)
+    try:
+        if write:
+            tables.write(out)
+        save_picture(picture, Path(out) / "figure.png", dpi=120)
+        with rc_context({"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}):  # the same bytes each time, and text as text
+            save_picture(picture, Path(out) / "figure.svg", metadata={"Date": None})
+        _files.write(Path(out) / "claims.md", (claims_markdown(figure, claims, tables) + "\n").encode())
+    finally:
+        pyplot.close(picture)
+    return claims
+
+
+def save_picture(picture: Any, path: Path, **options: Any) -> None:
+    """Save a picture of matplotlib's; the file is whole or absent."""
+    data = io.BytesIO()
+    picture.savefig(data, format=path.suffix[1:], **options)
+    _files.write(path, data.getvalue())
+
+
+def claims_markdown(figure: Figure, claims: Sequence[Claim], tables: Tables) -> str:
+    """Say in Markdown what the figure shows, a sentence for each claim, and which seeds have diverged."""
+    sweeps = map(Measures(tables, figure.experiments).sweep, figure.experiments)
+    notes = [f"{sweep.name}: {sweep.note}, left out of the means." for sweep in sweeps if sweep.diverged]
+    caption = f"{figure.label}, {figure.scale} scale. {figure.caption}."
+    if figure.scale == "smoke":
+        caption += " This is of stand-in data: it shows that all runs, and nothing of the paper."
+    return "\n".join([caption, *([""] if claims or notes else []), *(f"- {said}" for said in (*claims, *notes))])

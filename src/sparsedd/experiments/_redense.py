@@ -41,20 +41,19 @@ class Redensed(NamedTuple):
     experiment: Experiment
     level: int
     out: PathLike
-    factor: float = 1.0
-    device: str | torch.device = "cpu"
+    factor: float
 
     def path(self, kind: str = "") -> Path:
         """Return where the net is kept, or its lines of a kind."""
         name = f"{_checks.whole('level', self.level):02d}.redense-{format_factor(self.factor)}{kind and f'.{kind}'}"
         return Store(self.out, self.experiment).path / f"{name}.safetensors"
 
-    def derive(self, kind: str, made_of: object, read: Callable[[Any], Value], make: Callable[[Task], Made[Value]]) -> Value:
+    def derive(self, kind: str, made_of: object, read: Callable[[Any], Value], make: Callable[[], Made[Value]]) -> Value:
         """Return what is kept of a kind if it was made of this; else make it, and keep it."""
         store, path = Store(self.out, self.experiment), self.path(kind.removeprefix(REDENSE))
         if (found := store.kept(path, kind, made_of, read)) is not None:
             return found
-        value, tensors, content = make(Task(self.experiment, self.device))
+        value, tensors, content = make()
         store.keep(path, kind, tensors, {"of": made_of, **content})
         return value
 
@@ -119,11 +118,12 @@ def redense(
     >>> record.sparse.epoch, record.dense.epoch
     ((1, 2), (3, 4))
     """
-    net = Redensed(experiment, level, out, _checks.number("factor", factor, above=0), device)
-    _reach(net)
+    net = Redensed(experiment, level, out, _checks.number("factor", factor, above=0))
+    _reach(experiment, level, out, device)
     store = Store(out, experiment)
 
-    def make(task: Task) -> Made[Redense]:
+    def make() -> Made[Redense]:
+        task = Task(experiment, device)
         began, model, momentum = time.perf_counter(), deepcopy(task.original), store.momentum(level)
         model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
         if experiment.momentum:
@@ -162,13 +162,13 @@ def format_factor(factor: float) -> str:
     return repr(float(factor)).removesuffix(".0")
 
 
-def _reach(net: Redensed) -> None:
-    """Have the sweep in the folder finish the level."""
-    experiment, level = _checks.kind("experiment", net.experiment, Experiment, "an Experiment"), net.level
-    _checks.device("device", net.device)
+def _reach(experiment: Experiment, level: int, out: PathLike, device: str | torch.device) -> None:
+    """Have the sweep in the folder finish a level."""
+    _checks.kind("experiment", experiment, Experiment, "an Experiment")
+    _checks.device("device", device)
     if not 0 <= _checks.whole("level", level) < experiment.levels:
         raise ValueError(f"level must be below the {experiment.levels} levels of the experiment, got {level}.")
-    records = run(experiment, net.out, device=net.device)
+    records = run(experiment, out, device=device)
     last = next(record for record in records if record.level == level or record.diverged)
     if last.level < level:
         raise ValueError(
@@ -239,7 +239,7 @@ def interpolation(
         values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)
         return [_line("interpolation", alphas, values)]
 
-    return _lines("interpolation", Redensed(experiment, level, out, factor, device), measure)[0]
+    return _lines("interpolation", Redensed(experiment, level, out, factor), device, measure)[0]
 
 
 def directions(
@@ -277,19 +277,20 @@ def directions(
             lines.append(_line(f"direction {k}", alphas, landscape.line(model, model, direction, alphas, train)))
         return lines
 
-    return _lines("directions", Redensed(experiment, level, out, factor, device), measure)
+    return _lines("directions", Redensed(experiment, level, out, factor), device, measure)
 
 
 @undisturbed()
-def _lines(kind: str, net: Redensed, measure: Callable[[Task], list[Line]]) -> list[Line]:
+def _lines(kind: str, net: Redensed, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
     """Return the lines that the store holds, or else measure them now."""
-    record, store = redense(*net), Store(net.out, net.experiment)
+    record = redense(*net, device)
+    made_of = [Store(net.out, net.experiment).digest(net.level), record.dense.train_loss[-1]]
 
-    def make(task: Task) -> Made[list[Line]]:
-        lines = measure(task)
+    def make() -> Made[list[Line]]:
+        lines = measure(Task(net.experiment, device))
         return lines, {}, {"lines": [asdict(line) for line in lines]}
 
-    return net.derive(kind, [store.digest(net.level), record.dense.train_loss[-1]], _lines_of, make)
+    return net.derive(kind, made_of, _lines_of, make)
 
 
 def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:

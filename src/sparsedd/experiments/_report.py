@@ -7,8 +7,8 @@ from sparsedd import _files
 from sparsedd.experiments._document import document
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._families import Family, begun_in, families_of, own_families, table_families
+from sparsedd.experiments._figure import save_picture
 from sparsedd.experiments._measures import Levels as Sweep
-from sparsedd.experiments._reproduce import save
 from sparsedd.experiments._sentences import UNKNOWN, advice, summary
 from sparsedd.experiments._tables import Tables, write_table
 from sparsedd.sweeps._record import Record
@@ -81,6 +81,6 @@ def _draw(sweep: Sweep, path: Path) -> None:
     ax = plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases)
     ax.set_title(sweep.name, pad=18, fontsize=10)
     try:
-        save(ax.get_figure(), path, dpi=150)
+        save_picture(ax.get_figure(), path, dpi=150)
     finally:
         pyplot.close(ax.get_figure())  # type: ignore[arg-type]
