@@ -15,7 +15,7 @@ from sparsedd.experiments import (
     LR_REWINDING,
     PRESETS,
     Tables,
-    _reproduce,
+    _figure,
     reproduce,
 )
 from sparsedd.experiments._measures import Levels
@@ -174,7 +174,7 @@ def test_a_figure_at_smoke_scale(tmp_path, runs, number):
         assert all(np.isfinite(line.get_ydata()).all() for line in lines)
         assert ax.get_xlabel()
         assert all(other.get_ylabel() for other in twins)
-    again = _reproduce.finish(figure, tmp_path / "again", tables)
+    again = _figure.finish(figure, tmp_path / "again", tables)
     assert again == claims
     for name in ("levels.csv", "epochs.csv", "lines.csv", "figure.png", "claims.md"):
         assert (tmp_path / name).exists() == (tmp_path / "again" / name).exists()

@@ -358,8 +358,8 @@ def test_wrong_masks_are_refused():
     fleet, mask = Fleet(every), Mask.dense(every[0])
     optimizer = sgd(fleet)
     for wrong, error, message in (
-        (mask, ValueError, "a list of 2 masks, one for each member, got Mask"),
-        ([mask], ValueError, "a list of 2 masks, one for each member, got 1"),
+        (mask, TypeError, "a list of Masks, got Mask"),
+        ([mask], ValueError, "2 masks, one for each member, got 1"),
         ([mask, 1], TypeError, "must hold Masks, got 1"),
         ([mask, Mask.dense(every[1], ["fc1.weight"])], ValueError, "only one has 'fc2.weight'"),
         ([Mask.dense(conv(0))] * 2, ValueError, "no parameter '0.weight'"),

@@ -805,9 +805,9 @@ MODULES: list[Wrong] = [
             ("width", lambda x, y: (x[..., :3], y), ValueError, "layer of 4 inputs got 3"),
         )
     ),
-    ("fleet.Fleet.mask: one mask", lambda w: w.fleet.mask(w.foreign), ValueError, r"list of 2 masks, .*got Mask\("),
-    ("fleet.Fleet.mask: three", lambda w: w.fleet.mask([w.foreign] * 3), ValueError, "list of 2 masks, .*got 3"),
-    ("fleet.Fleet.mask: numbers", lambda w: w.fleet.mask([1, 2]), TypeError, "masks must hold Masks, got 1"),
+    ("fleet.Fleet.mask: one mask", lambda w: w.fleet.mask(w.foreign), TypeError, r"a list of Masks, got Mask\("),
+    ("fleet.Fleet.mask: three", lambda w: w.fleet.mask([w.foreign] * 3), ValueError, "takes 2 masks, .*got 3"),
+    ("fleet.Fleet.mask: numbers", lambda w: w.fleet.mask([1, 2]), TypeError, "masks must be Masks, got 1"),
     ("fleet.Fleet.mask: two models'", lambda w: w.fleet.mask([w.foreign, w.mask]), ValueError, "only one has '0.weight'"),
     ("fleet.Fleet.mask: None", lambda w: w.fleet.mask(None), TypeError, "masks must be a list of Masks, got None"),
     ("fleet.Fleet.enforce: no optimizer", lambda w: w.fleet.enforce([w.foreign] * 2), TypeError, "needs the optimizers"),

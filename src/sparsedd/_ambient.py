@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A block in which what the caller has set for torch changes no number: autocast, gradient mode, the default device."""
+    """Keep autocast, gradient mode and default device, as the caller has set them, from changing a number inside the block."""
     # no cache: the end of the outermost autocast empties it, and if that is the caller's, the weights in it grow old
     with (
         torch.autocast("cpu", enabled=False, cache_enabled=False),

@@ -28,7 +28,7 @@ _POINTWISE = (nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy of each member, (members,), for logits (members, b, C) and targets (members, b).
+    """Return each member's mean cross-entropy (members,) for logits (members, b, C) and targets (members, b).
 
     Train on the sum: a member's weights are in one term of it alone, so that each gets the gradient of its own loss.
 
@@ -91,7 +91,7 @@ class Fleet(nn.Module):
 
     def __init__(self, models: Iterable[nn.Module]) -> None:
         super().__init__()
-        every = _alike(models)
+        every = _check_alike(models)
         tensors = [_tensors(model) for model in every]
         stacked: dict[int, Any] = {
             id(first): _as(first, torch.stack([each[name].detach() for each in tensors])) for name, first in tensors[0].items()
@@ -118,16 +118,16 @@ class Fleet(nn.Module):
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The outputs (members, b, ...) of the members for inputs (members, b, ...), each for its own.
+        """Return the members' outputs (members, b, ...) for inputs (members, b, ...), each for its own.
 
         Inputs that they share are ``inputs.expand(len(fleet), *inputs.shape)``, which takes no memory.
         """
-        tree = self._tree_for(inputs)
+        tree = self._checked_tree(inputs)
         if _is_chain(tree):
-            return _through(tree, inputs)
+            return _run_chain(tree, inputs)
         state = _tensors(tree)
         try:
-            outputs, replaced = vmap(self._of_one)(state, inputs)
+            outputs, replaced = vmap(self._run_one)(state, inputs)
         except RuntimeError as error:
             if "vmap" not in str(error) and "Batching rule" not in str(error):
                 raise
@@ -145,14 +145,14 @@ class Fleet(nn.Module):
         It is ``zero_grad()`` and ``cross_entropy(fleet(inputs), targets).sum().backward()``, faster for chains of Linear layers
         and ReLU, as the gradients are written out. Targets are classes, all of them: there is no ``ignore_index``.
         """
-        tree, device = self._tree_for(inputs), inputs.device.type
+        tree, device = self._checked_tree(inputs), inputs.device.type
         if _checks.kind("targets", targets, Tensor, "a tensor").shape != inputs.shape[:2] or targets.dtype != torch.int64:
             got = f"{targets.dtype}, {tuple(targets.shape)}"
             raise ValueError(f"targets must be classes, int64 of shape {tuple(inputs.shape[:2])}, got {got}.")
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         perceptron = None if hooked(self) else Perceptron.of(tree, precision)
         if perceptron is not None and (inputs.dim() == 3 or type(next(iter(tree.children()))) is nn.Flatten):
-            _fits(next(iter(self.parameters())), inputs.flatten(2))
+            _check_width(next(iter(self.parameters())), inputs.flatten(2))
             with _checks.classes(targets):
                 perceptron.backward(inputs, targets)
             return
@@ -162,32 +162,29 @@ class Fleet(nn.Module):
         with torch.autocast(device, enabled=False):
             loss.backward()
 
-    def _tree_for(self, inputs: Tensor) -> nn.Module:
+    def _checked_tree(self, inputs: Tensor) -> nn.Module:
         if _checks.kind("inputs", inputs, Tensor, "a tensor").dim() < 2 or len(inputs) != len(self):
             got = f"shape {tuple(inputs.shape)}"
             raise ValueError(f"inputs must be (members, batch, ...) with {len(self)} members, got {got}.")
         return self._tree
 
-    def _of_one(self, state: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """A member's outputs, and the buffers that its forward pass has put others in the place of."""
+    def _run_one(self, state: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return a member's outputs, and the buffers that its forward pass has replaced."""
         after = dict(state)
         outputs = functional_call(self._tree, after, (inputs,))
         return outputs, {name: value for name, value in after.items() if value is not state[name]}
 
     def mask(self, masks: Sequence[Mask]) -> Mask:
-        """The members' masks as one mask of the fleet.
+        """Stack the members' masks to one mask of the fleet.
 
         >>> fleet = Fleet([nn.Linear(2, 1), nn.Linear(2, 1)])
         >>> fleet.mask([Mask({"weight": torch.tensor([[True, keep]])}) for keep in (True, False)])
         Mask(3 of 4 weights, sparsity 25.00%)
         """
-        every = list(_checks.kind("masks", masks, Iterable, "a list of Masks"))
-        if isinstance(masks, Mask) or len(every) != len(self):
-            got = masks if isinstance(masks, Mask) else len(every)
-            raise ValueError(f"a fleet of {len(self)} takes a list of {len(self)} masks, one for each member, got {got}.")
+        every = _checks.every("masks", masks, Mask, "Masks")
+        if len(every) != len(self):
+            raise ValueError(f"a fleet of {len(self)} takes {len(self)} masks, one for each member, got {len(every)}.")
         for mask in every:
-            if not isinstance(mask, Mask):
-                raise TypeError(f"masks must hold Masks, got {mask!r}.")
             _ = every[0] | mask  # other names or shapes raise
         return Mask({name: torch.stack([mask[name].to(every[0][name].device) for mask in every]) for name in every[0]})
 
@@ -196,7 +193,7 @@ class Fleet(nn.Module):
         return self.mask(masks).enforce(self, *optimizers)
 
     def members(self) -> list[nn.Module]:
-        """The members as ordinary models: copies of the weights and buffers as they are now, and of the mode."""
+        """Copy the members, as they are now, to ordinary models: weights, buffers and mode."""
         return [
             deepcopy(self._tree, {id(t): _as(t, t.detach()[i].clone()) for t in _tensors(self._tree).values()})
             for i in range(len(self))
@@ -229,7 +226,7 @@ class Fleet(nn.Module):
     def evaluate(
         self, batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     ) -> list[Evaluation]:
-        """Each member's mean loss and accuracy, as :func:`.metrics.evaluate` measures them.
+        """Measure each member's mean loss and accuracy, as :func:`.metrics.evaluate` does.
 
         Parameters
         ----------
@@ -266,18 +263,17 @@ class Fleet(nn.Module):
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name."""
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return dict(named)
+    """Return parameters and buffers by name."""
+    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
 
 
 def _as(kind: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor as a parameter or a buffer, whichever the other is."""
+    """Return the tensor as a parameter or a buffer, whichever the other is."""
     return nn.Parameter(tensor, kind.requires_grad) if isinstance(kind, nn.Parameter) else tensor
 
 
-def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
-    """The unwrapped models, of which it is known that they can be stacked."""
+def _check_alike(models: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return the unwrapped models, or an error if they can't be stacked."""
     if not isinstance(models, Iterable) or (isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)):
         raise TypeError(f"models must be a list of models, got {type(models).__name__}: write Fleet([model, ...]).")
     every = list(models)
@@ -290,9 +286,9 @@ def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
             raise ValueError("the members of a fleet are dense: bring the weights back with sparse.expand_ first.")
     every = [unwrapped(model) for model in every]
     owners: dict[Hashable, str] = {}
-    first = _described(every[0])
+    first = _describe(every[0])
     for i, model in enumerate(every):
-        described = _described(model)
+        described = _describe(model)
         for name in (*first, *described):
             a, b = first.get(name, "missing"), described.get(name, "missing")
             if a != b:
@@ -304,8 +300,8 @@ def _alike(models: Iterable[nn.Module]) -> list[nn.Module]:
     return every
 
 
-def _described(model: nn.Module) -> dict[str, str]:
-    """What each module, parameter and buffer is, but for its values."""
+def _describe(model: nn.Module) -> dict[str, str]:
+    """Describe each module, parameter and buffer, but for its values."""
     found = {}
     for name, m in model.named_modules(remove_duplicate=False):
         mode = "training" if m.training else "evaluation"
@@ -319,7 +315,7 @@ def _described(model: nn.Module) -> dict[str, str]:
 
 
 def _is_chain(module: nn.Module) -> bool:
-    """Can the module be run on stacked inputs and weights as it is?"""
+    """Return whether the module can be run on stacked inputs and weights as it is."""
     if hooked(module):
         return False
     if type(module) is nn.Sequential:
@@ -329,16 +325,16 @@ def _is_chain(module: nn.Module) -> bool:
     return type(module) is nn.Linear or type(module) in _POINTWISE
 
 
-def _through(module: nn.Module, x: Tensor) -> Tensor:
-    """What the chain makes of x (members, b, ...). torch.vmap takes half as long again: this is for nets that small."""
+def _run_chain(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a chain on x (members, b, ...). torch.vmap takes half as long again for nets that small."""
     if isinstance(module, nn.Sequential):
         for child in module:
-            x = _through(child, x)
+            x = _run_chain(child, x)
         return x
     if isinstance(module, nn.Linear):
         # As W xᵀ, not x Wᵀ: its gradient then has the layout of W.
         w, b = module.weight, module.bias
-        _fits(w, x)
+        _check_width(w, x)
         columns = x.reshape(len(x), -1, x.shape[-1]).mT
         y = torch.bmm(w, columns) if b is None else torch.baddbmm(b[:, :, None], w, columns)
         return y.mT.reshape(*x.shape[:-1], w.shape[1])
@@ -348,6 +344,6 @@ def _through(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-def _fits(weight: Tensor, x: Tensor) -> None:
+def _check_width(weight: Tensor, x: Tensor) -> None:
     if x.shape[-1] != weight.shape[-1]:
         raise ValueError(f"a layer of {weight.shape[-1]} inputs got {x.shape[-1]}: its inputs have shape {tuple(x.shape)}.")

@@ -77,7 +77,7 @@ class Effect:
 
     @property
     def interval(self) -> Interval:
-        """Student's, of the mean over the seeds; nan for a single one."""
+        """Student's interval of the mean over the seeds; nan for a single one."""
         n = len(self.values)
         if n < 2 or not np.isfinite(self.values).all():
             return Interval(np.nan, np.nan)
@@ -90,7 +90,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
-        """On this effect alone."""
+        """The verdict on this effect alone."""
         low, high = self.interval if len(self.values) >= SEEDS else (np.nan, np.nan)
         low, high = (low - self.above, high - self.above) if self.below is None else (self.below - high, self.below - low)
         return "agrees" if low > 0 else "disagrees" if high < 0 else "cannot be told"

@@ -28,13 +28,13 @@ Claims: TypeAlias = Callable[[Panels, Measures], Iterator[Claim]]
 
 
 def _others(curves: Array) -> Iterator[Array]:
-    """For each seed, the mean curve of the other ones (its own, if it is alone)."""
+    """Yield for each seed the mean curve of the other ones (its own, if it is alone)."""
     for seed in range(len(curves)):
         yield np.delete(curves, seed, axis=0).mean(axis=0) if len(curves) > 1 else curves[0]
 
 
 def _places(sweep: Levels, column: str = "test_accuracy") -> tuple[Array, Array]:
-    """For each seed, the levels of the dip and the peak of the others' mean curve."""
+    """Return for each seed the levels of the dip and the peak of the others' mean curve."""
     dips, peaks = np.array([dip_and_peak(mean) for mean in _others(sweep[column])]).T
     return dips, peaks
 
@@ -50,13 +50,13 @@ def _dip(sweep: Levels, column: str = "test_accuracy") -> Array:
 
 
 def _where(sweep: Levels) -> tuple[str, str]:
-    """The sparsities of dip and peak in the mean curve, to be read."""
+    """Format the sparsities of dip and peak in the mean curve."""
     _, dip, peak, _ = sweep.landmarks
     return f"{100 * dip.sparsity:.2f} %", f"{100 * peak.sparsity:.2f} %"
 
 
 def _dip_and_peak_of_each(sweep: Levels) -> tuple[Array, Array]:
-    """For each seed, the log densities of its dip and its peak, which stand for the Critical and the Sweet phase (3.1).
+    """Return for each seed the log densities of its dip and peak, which stand for the Critical and the Sweet phase (3.1).
 
     Nan where it has not both phases. Where the Sweet phase *begins* would not do: that is where the dense net is surpassed,
     which is sooner the worse the dense net is.
@@ -70,7 +70,7 @@ def _dip_and_peak_of_each(sweep: Levels) -> tuple[Array, Array]:
 
 
 def _regained(sweep: Levels) -> Array:
-    """For each seed, how far test accuracy falls and then rises again before the net collapses.
+    """Return for each seed how far test accuracy falls and then rises again before the net collapses.
 
     min(t_0 - t_i, t_j - t_i), at the levels i < j at which that is largest in the others' mean: a net that only falls has no
     dip, however far.
@@ -159,7 +159,7 @@ def _shift(text: str, log_density: Array) -> Effect:
 
 
 def _common(sweeps: Sequence[Levels]) -> list[Levels]:
-    """The sweeps over the seeds and levels that all of them have."""
+    """Reduce sweeps to the seeds and levels that all of them have."""
     seeds = set.intersection(*(set(sweep.seeds) for sweep in sweeps))
     levels = min(len(sweep.sparsity) for sweep in sweeps)
     return [
@@ -192,7 +192,7 @@ def reinitialized_tickets(panels: Panels, measures: Measures) -> Iterator[Claim]
 
 
 def _best_level(curve: Array) -> int:
-    """Where a curve is highest, but for the dense net."""
+    """Return the level at which a curve is highest, but for the dense net."""
     return int(curve[1:].argmax()) + 1 if len(curve) > 1 else 0
 
 
@@ -311,7 +311,7 @@ def sharper(panels: Panels, measures: Measures) -> Iterator[Claim]:
 
 
 def _rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's, nan where there is none, or too few numbers to tell."""
+    """Return Spearman's correlation, nan where there is none, or too few numbers to tell."""
     from scipy.stats import spearmanr
 
     a, b = np.asarray(x), np.asarray(y)

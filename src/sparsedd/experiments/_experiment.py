@@ -193,7 +193,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """What a reader calls it, by data set, model, noise, score and retraining method."""
+        """The name for readers: data set, model, noise, score and retraining method."""
         return make_name(self)
 
     @property
@@ -203,18 +203,18 @@ class Experiment:
 
     @property
     def folder(self) -> str:
-        """Where its results lie, one folder for the family, one in it for the seed."""
+        """The place of its results: one folder for the family, one in it for the seed."""
         family = {name: value for name, value in self.config().items() if name != "seed"}
         digest = hashlib.sha256(json.dumps(family, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{self.scale}-{digest[:8]}/seed-{self.seed}"
 
     def config(self) -> dict[str, Any]:
-        """Every field in JSON."""
+        """Return every field in JSON."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The experiment of a :meth:`config`.
+        """Return the experiment of a :meth:`config`.
 
         >>> Experiment.from_config(Experiment(seed=2).config()) == Experiment(seed=2)
         True
@@ -243,13 +243,13 @@ class Experiment:
         return cls(**{name: made(value) for name, value in config.items()})
 
     def schedule(self, steps_per_epoch: int) -> Schedule:
-        """The learning rate of the dense level as a function of the step."""
+        """Return the learning rate of the dense level as a function of the step."""
         _checks.whole("steps_per_epoch", steps_per_epoch, least=1)
         milestones = [epoch * steps_per_epoch for epoch in self.milestones]
         return multistep(self.learning_rate, milestones, self.drop, self.warmup_epochs * steps_per_epoch)
 
     def reinitialized(self) -> Self:
-        """The experiment with the same masks and other weights: each ticket starts from a new initialisation.
+        """Return the experiment with the same masks and other weights: each ticket starts from a new initialisation.
 
         A level is trained from the rewind step to the end, like a ticket (He et al. 2022, Figs 10, 33 and 34).
 
@@ -259,7 +259,7 @@ class Experiment:
         return replace(self, retraining=Retraining("reinit", "rewind"), tickets_of=self.tickets_of or self.retraining)
 
     def scaled(self, scale: Scale) -> Self:
-        """The same experiment in another size.
+        """Return the same experiment in another size.
 
         ``"paper"`` is the exact protocol. ``"small"`` shows the same with fewer images and epochs, for two CPU cores (MNIST)
         or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"mini"`` is the same with
@@ -336,5 +336,5 @@ def owns(experiment: Experiment) -> list[Own]:
 
 
 def family_of(experiment: Experiment) -> str:
-    """The folder that the seeds of one experiment share; no other experiment has it."""
+    """Return the folder that the seeds of one experiment share; no other experiment has it."""
     return experiment.folder.split("/")[0]

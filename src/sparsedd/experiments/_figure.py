@@ -21,7 +21,7 @@ from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Drawing, Panel, move_panel
 from sparsedd.experiments._redense import Redensed, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
-from sparsedd.experiments._run_fleet import fleets, work_fleet
+from sparsedd.experiments._run_fleet import group_fleets, work_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables
 from sparsedd.sweeps._workers import pinned
@@ -164,7 +164,7 @@ class Figure:
         for with_tickets in (False, True):
             chosen = [e for e in members if (e.tickets_of is not None) == with_tickets]
             if fleet and chosen:
-                yield [partial(work_fleet, group, runs, device) for group in fleets(chosen)]
+                yield [partial(work_fleet, group, runs, device) for group in group_fleets(chosen)]
             elif chosen:
                 yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
         nets = self._nets(runs, members)
@@ -210,6 +210,7 @@ class Figure:
         )
         try:
             for panel, ax in zip(self.panels, grid.flat, strict=False):
+                ax.set_title(panel.title)
                 self.drawing.draw(ax, panel, measures)
                 if note := "\n".join(dict.fromkeys(filter(None, (measures.sweep(e).note for e in panel.sweeps)))):
                     ax.annotate(note, (0.02, 0.02), xycoords="axes fraction", fontsize=8, color="#c0392b")

@@ -21,7 +21,7 @@ RISE = 0.02  # the tolerance of phases
 
 
 def dip_and_peak(test: Array) -> tuple[int, int]:
-    """The levels i < j after the dense one with the largest rise t_j - t_i of test accuracy.
+    """Return the levels i < j after the dense one with the largest rise t_j - t_i of test accuracy.
 
     Where it never rises by more than two points: the highest level, and the lowest before it.
     """
@@ -79,7 +79,7 @@ class Levels:
 
     @classmethod
     def of(cls, table: Iterable[dict[str, Any]], name: str) -> "Levels":
-        """The sweep of an experiment's name in the rows of a table.
+        """Return the levels of an experiment's name in the rows of a table.
 
         Raises
         ------
@@ -114,8 +114,8 @@ class Levels:
         return cls(name, seeds, rows, tuple(sorted(diverged.items())))
 
     def __getitem__(self, column: str) -> Array:
-        """A measure, (seeds, levels); nan where it is undefined."""
-        return np.array([[np.nan if row.get(column) is None else row[column] for row in levels] for levels in self.rows])
+        """Return a measure (seeds, levels), nan where it is undefined."""
+        return _array(self.rows, column)
 
     def has(self, column: str) -> bool:
         """Return whether a measure is there, for each seed and level."""
@@ -123,23 +123,23 @@ class Levels:
 
     @property
     def has_phases(self) -> bool:
-        """Whether it has what phases are told by."""
+        """Whether it has the accuracies that phases are told by."""
         return self.has("train_accuracy") and self.has("test_accuracy")
 
     @cached_property
     def sparsity(self) -> Array:
-        """(levels,), the same for all seeds."""
+        """The sparsities (levels,), the same for all seeds."""
         row: Array = self["sparsity"][0]
         return row
 
     @property
     def note(self) -> str:
-        """What is to be said of seeds that have diverged."""
+        """A note on seeds that have diverged."""
         return "; ".join(f"seed {seed} diverged at level {level}" for seed, level in self.diverged)
 
     @cached_property
     def phases(self) -> Phases:
-        """Of the mean over the seeds."""
+        """The phases of the mean over the seeds."""
         return phases.phases(self.sparsity, self["train_accuracy"], self["test_accuracy"])
 
     @property
@@ -156,10 +156,9 @@ class Levels:
         found, (dip, peak) = self.phases.landmarks(), dip_and_peak(self["test_accuracy"].mean(axis=0))
         nearest = (0.0, float(self.sparsity[dip]), float(self.sparsity[peak]), float(self.sparsity[-1]))
         marks = []
-        for phase, is_there, otherwise in zip(Phase, found, nearest, strict=True):
-            sparsity = otherwise if is_there is None else is_there
-            level = int(np.abs(self.sparsity - sparsity).argmin())
-            marks.append(Landmark(phase, level, float(self.sparsity[level]), is_there is not None))
+        for phase, there, otherwise in zip(Phase, found, nearest, strict=True):
+            level = int(np.abs(self.sparsity - (otherwise if there is None else there)).argmin())
+            marks.append(Landmark(phase, level, float(self.sparsity[level]), there is not None))
         return tuple(marks)
 
 
@@ -184,19 +183,19 @@ class Measures:
         return Levels.of(self.tables.levels, self.labels[experiment])
 
     def landmark(self, experiment: Experiment, place: int) -> Landmark:
-        """The dense net (0), or the landmark of the Critical (1), Sweet (2) or Collapsed (3) phase."""
+        """Return the dense net (0), or the landmark of the Critical (1), Sweet (2) or Collapsed (3) phase."""
         return self.sweep(experiment).landmarks[place]
 
     def curves(self, experiment: Experiment, level: int, training: str = SPARSE) -> tuple[Array, dict[str, Array]]:
-        """Epochs (n,), and each measure (seeds, n)."""
+        """Return the epochs (n,), and each measure (seeds, n)."""
         return self._arrays(self.tables.epochs, experiment, level, "training", training, "epoch")
 
     def line(self, experiment: Experiment, level: int, name: str) -> tuple[Array, dict[str, Array]]:
-        """The points α (n,) of a line, and each measure (seeds, n)."""
+        """Return the points α (n,) of a line, and each measure (seeds, n)."""
         return self._arrays(self.tables.lines, experiment, level, "line", name, "alpha")
 
     def directions(self, experiment: Experiment, level: int) -> tuple[Array, Array]:
-        """The points α (n,), and the training loss (seeds, directions, n)."""
+        """Return the points α (n,), and the training loss (seeds, directions, n)."""
         rows, name = self.tables.lines, self.labels[experiment]
         named = {row["line"] for row in rows if row["experiment"] == name and row["line"].startswith("direction")}
         found = [self.line(experiment, level, line) for line in sorted(named)]
@@ -214,11 +213,12 @@ class Measures:
             raise ValueError(f"the tables have no {value} of level {level} of {name}.")
         by_seed = [[row for row in rows if row["seed"] == seed] for seed in seeds]
         n = min(map(len, by_seed))
+        common = [part[:n] for part in by_seed]
+        return _array(common, axis)[0], {name: _array(common, name) for name in MEASURES}
 
-        def array(column: str) -> Array:
-            return np.array([[np.nan if row[column] is None else row[column] for row in part[:n]] for part in by_seed])
 
-        return array(axis)[0], {name: array(name) for name in MEASURES}
+def _array(rows: Iterable[Iterable[dict[str, Any]]], column: str) -> Array:
+    return np.array([[np.nan if row.get(column) is None else row[column] for row in part] for part in rows])
 
 
 def redense_name(factor: float) -> str:

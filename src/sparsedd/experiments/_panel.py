@@ -73,7 +73,7 @@ class Drawing:
     Attributes
     ----------
     draw
-        ``(axes, panel, measures)``.
+        ``(axes, panel, measures)``, which finds the panel's title set.
     needs
         What is computed at the landmarks besides the sweeps; None: nothing.
     """
@@ -88,7 +88,6 @@ class Drawing:
 def _accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
-    ax.set_title(panel.title)
 
 
 def _phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
@@ -101,21 +100,18 @@ def _phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
 def _distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
-    ax.set_title(panel.title)
 
 
 def _best(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
     plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
-    ax.set_title(panel.title)
 
 
 def _gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
     plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
-    ax.set_title(panel.title)
 
 
 def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
@@ -124,7 +120,6 @@ def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
     curves = {"lottery ticket": ticket, "new initial weights": other}
     values = {label: 100 * sweep["test_accuracy"][:, :n] for label, sweep in curves.items()}
     plotting.against_sparsity(ticket.sparsity[:n], values, ylabel="test accuracy (%)", ax=ax)
-    ax.set_title(panel.title)
 
 
 def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
@@ -135,7 +130,6 @@ def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
         for part in ("test", "train")
     )
     plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
-    ax.set_title(panel.title)
 
 
 def _redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
@@ -164,7 +158,6 @@ def _directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
     found = {str(mark): measures.directions(panel.sweeps[0], mark.level) for mark in marks}
     alpha = found[str(marks[0])][0]
     plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
-    ax.set_title(panel.title)
 
 
 ACCURACY = Drawing(_accuracy)

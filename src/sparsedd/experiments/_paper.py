@@ -88,34 +88,34 @@ def _at(base: Experiment, rate: float) -> Experiment:
 
 
 def _plain(*experiments: Experiment) -> tuple[Panel, ...]:
-    """A panel for each, named by data set and noise."""
+    """Make a panel for each, named by data set and noise."""
     return tuple(Panel(make_title(experiment), (experiment,)) for experiment in experiments)
 
 
 def _scores(base: Experiment, noise: Noise) -> tuple[Panel, ...]:
-    """A panel for each pruning strategy."""
+    """Make a panel for each pruning strategy."""
     pruners = {title: Pruner(score, base.pruner.fraction) for title, score in SCORES.items()}  # type: ignore[arg-type]
     return tuple(Panel(title, (replace(base, noise=noise, pruner=pruner),)) for title, pruner in pruners.items())
 
 
 def _methods(base: Experiment, rate: float, methods: dict[str, Retraining]) -> tuple[Panel, ...]:
-    """A panel for each retraining method."""
+    """Make a panel for each retraining method."""
     return tuple(Panel(title, (replace(_at(base, rate), retraining=method),)) for title, method in methods.items())
 
 
 def _rates(base: Experiment, *rates: float) -> tuple[Panel, ...]:
-    """A panel for each rate of symmetric noise."""
+    """Make a panel for each rate of symmetric noise."""
     return _plain(*(_at(base, rate) for rate in rates))
 
 
 def _tickets(base: Experiment, *rates: float) -> tuple[Panel, ...]:
-    """A panel for each rate: a ticket, and the same with new weights."""
+    """Make a panel for each rate: a ticket, and the same with new weights."""
     pairs = [(_at(base, rate), _at(base, rate).reinitialized()) for rate in rates]
     return tuple(Panel(make_title(ticket), (ticket, other)) for ticket, other in pairs)
 
 
 def _landmarks(experiment: Experiment, *factors: float) -> tuple[Panel, ...]:
-    """A panel for each landmark, a row for each factor of the last learning rate."""
+    """Make a panel for each landmark, a row for each factor of the last learning rate."""
     return tuple(
         Panel(f"{place}, last rate × {factor:g}" if len(factors) > 1 else place, (experiment,), at, factor)
         for factor in factors

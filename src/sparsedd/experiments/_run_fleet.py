@@ -67,7 +67,7 @@ def run_fleet(
     ...     [[level.remaining for level in levels.values()] for levels in run_fleet(experiments, out)]
     [[5040, 5040, 5040], [4032, 4032, 4032], [3225, 3225, 3225]]
     """
-    members = _alike(experiments)
+    members = _check_alike(experiments)
     stores = {e: Store(out, e) for e in members}
     finished = {e: store.levels() for e, store in stores.items()}
     originals = {e: replace(e, retraining=e.tickets_of, tickets_of=None) for e in members if e.tickets_of is not None}
@@ -89,8 +89,8 @@ def _ended(records: Sequence[Record]) -> bool:
     return any(record.diverged for record in records)
 
 
-def fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
-    """The experiments in groups that :func:`run_fleet` takes."""
+def group_fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
+    """Group experiments as :func:`run_fleet` takes them."""
     groups: dict[tuple[object, ...], list[Experiment]] = {}
     for e in experiments:
         groups.setdefault(tuple(getattr(e, f.name) for f in fields(e) if f.name not in OWN), []).append(e)
@@ -98,8 +98,8 @@ def fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
 
 
 def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], device: str | torch.device) -> None:
-    """The task of a worker process: run experiments as fleets, on one thread."""
-    for group in fleets(experiments):
+    """Run experiments as fleets in a worker process, on one thread."""
+    for group in group_fleets(experiments):
         pinned(deque, run_fleet(group, out, device=device), 0)
 
 
@@ -162,8 +162,8 @@ class FleetExecution(Execution):
         return [{name: buffer[i] for name, buffer in buffers.items()} for i in range(len(self.models))]
 
 
-def _alike(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The experiments, each once, that can be one fleet."""
+def _check_alike(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Return the experiments, each once, or an error if they can't be one fleet."""
     members = list(dict.fromkeys(_checks.every("experiments", experiments, Experiment, "Experiments")))
     if not members:
         raise ValueError("a fleet needs at least one experiment, got none.")

@@ -72,7 +72,7 @@ class Task:
             raise ValueError(f"rewind_step must be below the {self.steps:,} steps of level 0, got {experiment.rewind_step:,}.")
 
     def model(self, seed: int) -> nn.Module:
-        """The experiment's model with initial weights of a seed."""
+        """Make the experiment's model with initial weights of a seed."""
         e, inputs = self.experiment, self.train[0]
         sizes = {"in_features": inputs[0].numel(), "in_channels": inputs.shape[1]}
         given: dict[str, Any] = {"num_classes": self.batches.source.num_classes, "width": e.width, "seed": seed}
@@ -150,7 +150,7 @@ class Task:
         }
 
     def accuracy_where(self, model: nn.Module, where: Tensor) -> float | None:
-        """Training accuracy on a part of the samples."""
+        """Measure training accuracy on a part of the samples."""
         if not where.any():
             return None
         with autocast(self.experiment.precision, where.device):
