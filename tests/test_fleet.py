@@ -360,7 +360,7 @@ def test_wrong_masks_are_refused():
     for wrong, error, message in (
         (mask, TypeError, "a list of Masks, got Mask"),
         ([mask], ValueError, "2 masks, one for each member, got 1"),
-        ([mask, 1], TypeError, "must hold Masks, got 1"),
+        ([mask, 1], TypeError, "must be Masks, got 1"),
         ([mask, Mask.dense(every[1], ["fc1.weight"])], ValueError, "only one has 'fc2.weight'"),
         ([Mask.dense(conv(0))] * 2, ValueError, "no parameter '0.weight'"),
     ):

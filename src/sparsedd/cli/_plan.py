@@ -105,7 +105,7 @@ def redense_nets(figure: Figure, runs: Path, members: Sequence[Experiment]) -> l
     kind = "" if figure.drawing.needs == "redense" else f".{figure.drawing.needs}"
     return [
         e
-        for e, level, _, factor in figure._nets(runs, list(members))
+        for e, level, _, factor in figure._places(runs, list(members))
         if not (Store(runs, e).path / f"{level:02d}.redense-{format_factor(factor)}{kind}.safetensors").exists()
     ]
 

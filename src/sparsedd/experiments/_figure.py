@@ -19,7 +19,7 @@ from sparsedd.experiments._experiment import Experiment, Scale
 from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._measures import SPARSE, Measures, redense_name
 from sparsedd.experiments._panel import Drawing, Panel, move_panel
-from sparsedd.experiments._redense import Redensed, directions, interpolation, redense
+from sparsedd.experiments._redense import Place, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import group_fleets, work_fleet
 from sparsedd.experiments._store import Store
@@ -167,15 +167,15 @@ class Figure:
                 yield [partial(work_fleet, group, runs, device) for group in group_fleets(chosen)]
             elif chosen:
                 yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
-        nets = self._nets(runs, members)
+        places = self._places(runs, members)
         for make in NETS.get(self.drawing.needs or "", ()):
-            yield [partial(pinned, make, *net, device) for net in nets]
+            yield [partial(pinned, make, *place, device) for place in places]
 
     def tables(self, runs: PathLike, seeds: int | None = None, *, seed: int = 0) -> Tables:
         """Return the numbers behind the picture, of runs that are complete."""
         members = self.members(seeds, seed)
         tables = _levels(runs, members)
-        for experiment, level, out, factor in self._nets(runs, members):
+        for experiment, level, out, factor in self._places(runs, members):
             if self.drawing.needs == "epochs":
                 tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].curves)
             elif self.drawing.needs == "redense":
@@ -224,17 +224,17 @@ class Figure:
         picture.suptitle(f"{self.label}, {self.scale} scale, {seeds}", fontsize=11)
         return picture
 
-    def _nets(self, runs: PathLike, members: list[Experiment]) -> list[Redensed]:
+    def _places(self, runs: PathLike, members: list[Experiment]) -> list[Place]:
         """List the nets that the panels look at closely."""
         if not self.drawing.needs:
             return []
         measures = Measures(_levels(runs, members), self.experiments)
-        found: dict[Redensed, None] = {}
+        found: dict[Place, None] = {}
         for panel in self.panels:
             sweep = measures.sweep(panel.sweeps[0])
             for mark in sweep.landmarks if panel.at is None else [sweep.landmarks[panel.at]]:
                 seeds = [e for e in members if replace(e, seed=0) == panel.sweeps[0] and e.seed in sweep.seeds]
-                found |= {Redensed(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
+                found |= {Place(experiment, mark.level, runs, panel.factor): None for experiment in seeds}
         return list(found)
 
 

@@ -35,8 +35,8 @@ REDENSE = "re-dense net"
 RESOLUTION = {"smoke": (5, 5, 2), "mini": (51, 25, 3), "small": (101, 51, 5), "paper": (101, 51, 5)}
 
 
-class Redensed(NamedTuple):
-    """A level's net that is trained on without its mask: whose, where, at which factor of the last rate."""
+class Place(NamedTuple):
+    """Where the net of a level that is trained on without its mask is kept, and what is made of that."""
 
     experiment: Experiment
     level: int
@@ -45,7 +45,8 @@ class Redensed(NamedTuple):
 
     def path(self, kind: str = "") -> Path:
         """Return where the net is kept, or its lines of a kind."""
-        name = f"{_checks.whole('level', self.level):02d}.redense-{format_factor(self.factor)}{kind and f'.{kind}'}"
+        factor = _checks.number("factor", self.factor, above=0)
+        name = f"{_checks.whole('level', self.level):02d}.redense-{format_factor(factor)}{kind and f'.{kind}'}"
         return Store(self.out, self.experiment).path / f"{name}.safetensors"
 
     def derive(self, kind: str, made_of: object, read: Callable[[Any], Value], make: Callable[[], Made[Value]]) -> Value:
@@ -118,7 +119,7 @@ def redense(
     >>> record.sparse.epoch, record.dense.epoch
     ((1, 2), (3, 4))
     """
-    net = Redensed(experiment, level, out, _checks.number("factor", factor, above=0))
+    place = Place(experiment, level, out, _checks.number("factor", factor, above=0))
     _reach(experiment, level, out, device)
     store = Store(out, experiment)
 
@@ -129,19 +130,19 @@ def redense(
         if experiment.momentum:
             fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
         execution = task.execution(model, Mask.dense(model, task.names))
-        optimizer, rate = sgd(execution.model, experiment, momentum), net.factor * task.rate(task.steps - 1)
+        optimizer, rate = sgd(execution.model, experiment, momentum), place.factor * task.rate(task.steps - 1)
         [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
         execution.give_back_()
         before = store.levels()[level]
-        record = Redense(level, before.sparsity, net.factor, before.curves, dense, time.perf_counter() - began)
+        record = Redense(level, before.sparsity, place.factor, before.curves, dense, time.perf_counter() - began)
         return record, model.state_dict(), {"record": asdict(record)}
 
-    return net.derive(REDENSE, store.digest(level), lambda content: Redense.from_json(content["record"]), make)
+    return place.derive(REDENSE, store.digest(level), lambda content: Redense.from_json(content["record"]), make)
 
 
 def redense_weights(experiment: Experiment, level: int, out: PathLike, factor: float = 1.0) -> dict[str, Tensor]:
     """Return the state dict at the end of :func:`redense`, which must have run."""
-    store, path = Store(out, experiment), Redensed(experiment, level, out, factor).path()
+    store, path = Store(out, experiment), Place(experiment, level, out, factor).path()
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}: call redense first.")
     tensors, of, _ = read_redense(path)
@@ -239,7 +240,7 @@ def interpolation(
         values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)
         return [_line("interpolation", alphas, values)]
 
-    return _lines("interpolation", Redensed(experiment, level, out, factor), device, measure)[0]
+    return _lines("interpolation", Place(experiment, level, out, factor), device, measure)[0]
 
 
 def directions(
@@ -277,20 +278,20 @@ def directions(
             lines.append(_line(f"direction {k}", alphas, landscape.line(model, model, direction, alphas, train)))
         return lines
 
-    return _lines("directions", Redensed(experiment, level, out, factor), device, measure)
+    return _lines("directions", Place(experiment, level, out, factor), device, measure)
 
 
 @undisturbed()
-def _lines(kind: str, net: Redensed, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
+def _lines(kind: str, place: Place, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
     """Return the lines that the store holds, or else measure them now."""
-    record = redense(*net, device)
-    made_of = [Store(net.out, net.experiment).digest(net.level), record.dense.train_loss[-1]]
+    record = redense(*place, device)
+    made_of = [Store(place.out, place.experiment).digest(place.level), record.dense.train_loss[-1]]
 
     def make() -> Made[list[Line]]:
-        lines = measure(Task(net.experiment, device))
+        lines = measure(Task(place.experiment, device))
         return lines, {}, {"lines": [asdict(line) for line in lines]}
 
-    return net.derive(kind, made_of, _lines_of, make)
+    return place.derive(kind, made_of, _lines_of, make)
 
 
 def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:
