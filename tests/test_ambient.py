@@ -32,7 +32,7 @@ from sparsedd.experiments import (
     run_fleet,
     verify,
 )
-from sparsedd.experiments._task import _source
+from sparsedd.experiments._task import _load_source
 from sparsedd.fleet import Fleet
 
 
@@ -125,7 +125,7 @@ RUNS: dict[str, Callable[[Path], Any]] = {
 def test_no_state_changes_a_run(tmp_path, name):
     plain = told(RUNS[name](tmp_path / "plain"))
     for what, state in STATES.items():
-        _source.cache_clear()
+        _load_source.cache_clear()
         with state():
             found = RUNS[name](tmp_path / what)
         assert told(found) == plain, what

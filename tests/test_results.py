@@ -7,7 +7,7 @@ import pytest
 
 from sparsedd.cli import main
 from sparsedd.experiments import PRESETS, Tables
-from sparsedd.experiments._measures import Levels, dip_and_peak
+from sparsedd.experiments._measures import Levels, find_dip_and_peak
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").rglob("claims.md"))
@@ -64,7 +64,7 @@ def test_the_paper_at_full_scale_agrees_with_what_was_published():
     assert len(sweep.seeds) >= 3
     left = sweep["remaining"][0]
     train, test = (sweep[f"{part}_accuracy"].mean(axis=0) for part in ("train", "test"))
-    dip, peak = dip_and_peak(test)
+    dip, peak = find_dip_and_peak(test)
     assert test[0] == pytest.approx(0.834, abs=0.015)
     assert 18_000 <= left[dip] <= 40_000
     assert test[dip] == pytest.approx(0.76, abs=0.03)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from sparsedd import landscape, phases
 from sparsedd.experiments._claim import Claim, Effect, judge
-from sparsedd.experiments._measures import Array, Levels, Measures, dip_and_peak, redense_name
+from sparsedd.experiments._measures import Array, Levels, Measures, find_dip_and_peak, name_redense
 from sparsedd.experiments._panel import Panel
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
@@ -35,7 +35,7 @@ def _others(curves: Array) -> Iterator[Array]:
 
 def _places(sweep: Levels, column: str = "test_accuracy") -> tuple[Array, Array]:
     """Return for each seed the levels of the dip and the peak of the others' mean curve."""
-    dips, peaks = np.array([dip_and_peak(mean) for mean in _others(sweep[column])]).T
+    dips, peaks = np.array([find_dip_and_peak(mean) for mean in _others(sweep[column])]).T
     return dips, peaks
 
 
@@ -259,7 +259,7 @@ def overfits_again(panels: Panels, measures: Measures) -> Iterator[Claim]:
         experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at)
         sparse, dense = (
             {name: values[:, -1] for name, values in measures.curves(experiment, mark.level, training)[1].items()}
-            for training in ("sparse", redense_name(panel.factor))
+            for training in ("sparse", name_redense(panel.factor))
         )
         yield judge(
             f"{panel.title}: trained on without its mask, the net fits its training labels better and the test images worse",

@@ -17,7 +17,7 @@ from sparsedd.experiments._claim import Claim
 from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._experiment import Experiment, Scale
 from sparsedd.experiments._labels import make_labels, name_dataset
-from sparsedd.experiments._measures import SPARSE, Measures, redense_name
+from sparsedd.experiments._measures import SPARSE, Measures, name_redense
 from sparsedd.experiments._panel import Drawing, Panel, move_panel
 from sparsedd.experiments._redense import Place, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
@@ -133,7 +133,7 @@ class Figure:
         return [
             replace(experiment, seed=first + k)
             for experiment in self.experiments
-            for k in range(_seeds(experiment) if count is None else count)
+            for k in range(_count_seeds(experiment) if count is None else count)
         ]
 
     def stages(
@@ -174,14 +174,14 @@ class Figure:
     def tables(self, runs: PathLike, seeds: int | None = None, *, seed: int = 0) -> Tables:
         """Return the numbers behind the picture, of runs that are complete."""
         members = self.members(seeds, seed)
-        tables = _levels(runs, members)
+        tables = _collect_levels(runs, members)
         for experiment, level, out, factor in self._places(runs, members):
             if self.drawing.needs == "epochs":
                 tables.add_curves(experiment, level, SPARSE, Store(out, experiment).levels()[level].curves)
             elif self.drawing.needs == "redense":
                 record = redense(experiment, level, out, factor)
                 tables.add_curves(experiment, level, SPARSE, record.sparse)
-                tables.add_curves(experiment, level, redense_name(factor), record.dense)
+                tables.add_curves(experiment, level, name_redense(factor), record.dense)
             elif self.drawing.needs == "interpolation":
                 tables.add_line(experiment, level, interpolation(experiment, level, out, factor))
             elif self.drawing.needs == "directions":
@@ -228,7 +228,7 @@ class Figure:
         """List the nets that the panels look at closely."""
         if not self.drawing.needs:
             return []
-        measures = Measures(_levels(runs, members), self.experiments)
+        measures = Measures(_collect_levels(runs, members), self.experiments)
         found: dict[Place, None] = {}
         for panel in self.panels:
             sweep = measures.sweep(panel.sweeps[0])
@@ -238,14 +238,14 @@ class Figure:
         return list(found)
 
 
-def _levels(runs: PathLike, members: list[Experiment]) -> Tables:
+def _collect_levels(runs: PathLike, members: list[Experiment]) -> Tables:
     tables = Tables()
     for experiment in members:
         tables.add_levels(experiment, Store(runs, experiment).levels())
     return tables
 
 
-def _seeds(experiment: Experiment) -> int:
+def _count_seeds(experiment: Experiment) -> int:
     """Return how many seeds the paper has; fewer at smaller scales."""
     return {"paper": 5 if experiment.dataset == "mnist" else 3, "small": 3, "mini": 3, "smoke": 2}[experiment.scale]
 

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 RISE = 0.02  # the tolerance of phases
 
 
-def dip_and_peak(test: Array) -> tuple[int, int]:
+def find_dip_and_peak(test: Array) -> tuple[int, int]:
     """Return the levels i < j after the dense one with the largest rise t_j - t_i of test accuracy.
 
     Where it never rises by more than two points: the highest level, and the lowest before it.
@@ -153,7 +153,7 @@ class Levels:
     @cached_property
     def landmarks(self) -> tuple[Landmark, ...]:
         """The dense net, the dip, the peak and the last level, with what :func:`.phases` says of them."""
-        found, (dip, peak) = self.phases.landmarks(), dip_and_peak(self["test_accuracy"].mean(axis=0))
+        found, (dip, peak) = self.phases.landmarks(), find_dip_and_peak(self["test_accuracy"].mean(axis=0))
         nearest = (0.0, float(self.sparsity[dip]), float(self.sparsity[peak]), float(self.sparsity[-1]))
         marks = []
         for phase, there, otherwise in zip(Phase, found, nearest, strict=True):
@@ -221,6 +221,6 @@ def _array(rows: Iterable[Iterable[dict[str, Any]]], column: str) -> Array:
     return np.array([[np.nan if row.get(column) is None else row[column] for row in part] for part in rows])
 
 
-def redense_name(factor: float) -> str:
+def name_redense(factor: float) -> str:
     """Return what ``epochs.csv`` calls re-dense training at a factor of the last rate."""
     return f"re-dense × {format_factor(factor)}"

@@ -10,7 +10,7 @@ from sparsedd import plotting
 from sparsedd._parameters import listed
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_title
-from sparsedd.experiments._measures import SPARSE, Measures, redense_name
+from sparsedd.experiments._measures import SPARSE, Measures, name_redense
 from sparsedd.noise import FLIPS, Asymmetric
 
 if TYPE_CHECKING:
@@ -85,36 +85,36 @@ class Drawing:
         return f"Drawing({getattr(self.draw, '__name__', 'a function')}{f', needs {self.needs}' if self.needs else ''})"
 
 
-def _accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
 
 
-def _phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
     plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
     ax.set_title(panel.title, pad=18)
 
 
-def _distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
 
 
-def _best(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_best(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
     plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
 
 
-def _gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
     plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
 
 
-def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
     ticket, other = (measures.sweep(experiment) for experiment in panel.sweeps)
     n = min(len(ticket.sparsity), len(other.sparsity))
     curves = {"lottery ticket": ticket, "new initial weights": other}
@@ -122,7 +122,7 @@ def _tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
     plotting.against_sparsity(ticket.sparsity[:n], values, ylabel="test accuracy (%)", ax=ax)
 
 
-def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
     experiment = panel.sweeps[0]
     found = {str(mark): measures.curves(experiment, mark.level) for mark in measures.sweep(experiment).landmarks}
     test, train = (
@@ -132,10 +132,10 @@ def _dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
     plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
 
 
-def _redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
     experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at or 0)
     (epochs, sparse), (more, dense) = (
-        measures.curves(experiment, mark.level, training) for training in (SPARSE, redense_name(panel.factor))
+        measures.curves(experiment, mark.level, training) for training in (SPARSE, name_redense(panel.factor))
     )
     x = np.concatenate([epochs, more])
     curves = {
@@ -146,27 +146,27 @@ def _redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
     mark = measures.landmark(panel.sweeps[0], panel.at or 0)
     alpha, values = measures.line(panel.sweeps[0], mark.level, "interpolation")
     plotting.interpolation(alpha, **values, ax=ax)
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def _draw_directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
     marks = measures.sweep(panel.sweeps[0]).landmarks
     found = {str(mark): measures.directions(panel.sweeps[0], mark.level) for mark in marks}
     alpha = found[str(marks[0])][0]
     plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
 
 
-ACCURACY = Drawing(_accuracy)
-PHASES = Drawing(_phases)
-DISTANCE = Drawing(_distance)
-BEST = Drawing(_best)
-GAP = Drawing(_gap)
-TICKETS = Drawing(_tickets)
-DYNAMICS = Drawing(_dynamics, needs="epochs")
-REDENSE = Drawing(_redense, needs="redense")
-INTERPOLATION = Drawing(_interpolation, needs="interpolation")
-DIRECTIONS = Drawing(_directions, needs="directions")
+ACCURACY = Drawing(_draw_accuracy)
+PHASES = Drawing(_draw_phases)
+DISTANCE = Drawing(_draw_distance)
+BEST = Drawing(_draw_best)
+GAP = Drawing(_draw_gap)
+TICKETS = Drawing(_draw_tickets)
+DYNAMICS = Drawing(_draw_dynamics, needs="epochs")
+REDENSE = Drawing(_draw_redense, needs="redense")
+INTERPOLATION = Drawing(_draw_interpolation, needs="interpolation")
+DIRECTIONS = Drawing(_draw_directions, needs="directions")

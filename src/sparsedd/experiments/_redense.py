@@ -238,9 +238,9 @@ def interpolation(
 
         ends = Store(out, experiment).weights(level), redense_weights(experiment, level, out, factor)
         values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)
-        return [_line("interpolation", alphas, values)]
+        return [_make_line("interpolation", alphas, values)]
 
-    return _lines("interpolation", Place(experiment, level, out, factor), device, measure)[0]
+    return _measure_lines("interpolation", Place(experiment, level, out, factor), device, measure)[0]
 
 
 def directions(
@@ -275,14 +275,14 @@ def directions(
         lines = []
         for k in range(count):
             direction = landscape.filter_normalized(landscape.random_direction(model, seed=k), model)
-            lines.append(_line(f"direction {k}", alphas, landscape.line(model, model, direction, alphas, train)))
+            lines.append(_make_line(f"direction {k}", alphas, landscape.line(model, model, direction, alphas, train)))
         return lines
 
-    return _lines("directions", Place(experiment, level, out, factor), device, measure)
+    return _measure_lines("directions", Place(experiment, level, out, factor), device, measure)
 
 
 @undisturbed()
-def _lines(kind: str, place: Place, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
+def _measure_lines(kind: str, place: Place, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
     """Return the lines that the store holds, or else measure them now."""
     record = redense(*place, device)
     made_of = [Store(place.out, place.experiment).digest(place.level), record.dense.train_loss[-1]]
@@ -291,17 +291,17 @@ def _lines(kind: str, place: Place, device: str | torch.device, measure: Callabl
         lines = measure(Task(place.experiment, device))
         return lines, {}, {"lines": [asdict(line) for line in lines]}
 
-    return place.derive(kind, made_of, _lines_of, make)
+    return place.derive(kind, made_of, _parse_lines, make)
 
 
 def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:
     """Return what a file of lines holds: what they were made of, and the lines."""
     _, content = _files.unseal(path, kind)
     with _files.named(path, f"a file of {kind}"):
-        return content["of"], _lines_of(content)
+        return content["of"], _parse_lines(content)
 
 
-def _lines_of(content: Any) -> list[Line]:
+def _parse_lines(content: Any) -> list[Line]:
     return [build(Line, plain) for plain in content["lines"]]
 
 
@@ -309,7 +309,7 @@ def _resolution(experiment: Experiment) -> tuple[int, int, int]:
     return RESOLUTION[_checks.kind("experiment", experiment, Experiment, "an Experiment").scale]
 
 
-def _line(name: str, alphas: Sequence[float], values: Sequence[tuple[Evaluation, Evaluation | None]]) -> Line:
+def _make_line(name: str, alphas: Sequence[float], values: Sequence[tuple[Evaluation, Evaluation | None]]) -> Line:
     train, test = zip(*values, strict=True)
     return Line(
         name,

@@ -74,18 +74,18 @@ def run_fleet(
     source = enumerate(run_fleet(originals.values(), out, device=device) if originals else ())
     sweeps: dict[Experiment, Run] = {}
     for number in range(members[0].levels):
-        missing = [e for e in members if len(finished[e]) <= number and not _ended(finished[e])]
+        missing = [e for e in members if len(finished[e]) <= number and not _has_diverged(finished[e])]
         if any(e in originals for e in missing):
             next((level for level, _ in source if level == number), None)
         sweeps |= {e: Run(Task(e, device), stores[e], out, device) for e in missing if e not in sweeps}
-        _finish(number, [sweeps[e] for e in sorted(missing, key=lambda e: e.folder)])
+        _finish_level(number, [sweeps[e] for e in sorted(missing, key=lambda e: e.folder)])
         finished |= {e: stores[e].levels() for e in missing}
         if not (reached := {e: finished[e][number] for e in members if number < len(finished[e])}):
             return
         yield reached
 
 
-def _ended(records: Sequence[Record]) -> bool:
+def _has_diverged(records: Sequence[Record]) -> bool:
     return any(record.diverged for record in records)
 
 
@@ -104,7 +104,7 @@ def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], d
 
 
 @undisturbed()
-def _finish(number: int, sweeps: Sequence[Run]) -> None:
+def _finish_level(number: int, sweeps: Sequence[Run]) -> None:
     """Retrain and record a level of each sweep that has not finished it, those as one that start and learn alike.
 
     The sweeps come in one order everywhere, so that nobody waits for folders in a circle.

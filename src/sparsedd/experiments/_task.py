@@ -28,7 +28,7 @@ from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
 @lru_cache(maxsize=1)  # a worker process makes many tasks of one data set
-def _source(dataset: Any, normalization: str, folder: str | None, device: torch.device) -> Data:
+def _load_source(dataset: Any, normalization: str, folder: str | None, device: torch.device) -> Data:
     if isinstance(dataset, OwnData):
         return dataset.load().to(device)
     return DATASETS[dataset](**({} if normalization == "dataset" else {"normalization": normalization})).to(device)
@@ -45,7 +45,7 @@ class Task:
         device = _checks.device("device", device)
         self.experiment = experiment
         if source is None:
-            source = _source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
+            source = _load_source(experiment.dataset, experiment.normalization, os.environ.get("SPARSEDD_DATA"), device)
         if (experiment.train_size or 0) > len(source.train):
             raise ValueError(
                 f"train_size must be at most {len(source.train):,} for {experiment.dataset}, got {experiment.train_size:,}."
@@ -143,13 +143,13 @@ class Task:
             "test_accuracy": curves.test_accuracy[-1],
             "best_test_accuracy": best,
             "best_epoch": curves.epoch[curves.test_accuracy.index(best)],
-            "clean_accuracy": self.accuracy_where(model, ~self.flipped),
-            "flipped_accuracy": self.accuracy_where(model, self.flipped),
+            "clean_accuracy": self.measure_where(model, ~self.flipped),
+            "flipped_accuracy": self.measure_where(model, self.flipped),
             "train_loss": curves.train_loss[-1],
             "test_loss": curves.test_loss[-1],
         }
 
-    def accuracy_where(self, model: nn.Module, where: Tensor) -> float | None:
+    def measure_where(self, model: nn.Module, where: Tensor) -> float | None:
         """Measure training accuracy on a part of the samples."""
         if not where.any():
             return None
