@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,10 @@ from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import in_order, sgd, train
 from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps._json import build
-from sparsedd.sweeps._record import Curves
+from sparsedd.sweeps._record import Curves, Record
 from sparsedd.sweeps._store import fitting
 
 PathLike = str | os.PathLike[str]
-Value = TypeVar("Value")
-Made: TypeAlias = tuple[Value, Mapping[str, Tensor], dict[str, Any]]  # a result, its tensors, and itself in JSON
 REDENSE = "re-dense net"
 
 # By scale: points from 0 to 1, points from -1 to 1, directions.
@@ -45,18 +43,11 @@ class Place(NamedTuple):
 
     def path(self, kind: str = "") -> Path:
         """Return where the net is kept, or its lines of a kind."""
-        factor = _checks.number("factor", self.factor, above=0)
-        name = f"{_checks.whole('level', self.level):02d}.redense-{format_factor(factor)}{kind and f'.{kind}'}"
-        return Store(self.out, self.experiment).path / f"{name}.safetensors"
-
-    def derive(self, kind: str, made_of: object, read: Callable[[Any], Value], make: Callable[[], Made[Value]]) -> Value:
-        """Return what is kept of a kind if it was made of this; else make it, and keep it."""
-        store, path = Store(self.out, self.experiment), self.path(kind.removeprefix(REDENSE))
-        if (found := store.kept(path, kind, made_of, read)) is not None:
-            return found
-        value, tensors, content = make()
-        store.keep(path, kind, tensors, {"of": made_of, **content})
-        return value
+        level, factor = _checks.whole("level", self.level), _checks.number("factor", self.factor, above=0)
+        return (
+            Store(self.out, self.experiment).path
+            / f"{level:02d}.redense-{format_factor(factor)}{kind and f'.{kind}'}.safetensors"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,25 +110,25 @@ def redense(
     >>> record.sparse.epoch, record.dense.epoch
     ((1, 2), (3, 4))
     """
-    place = Place(experiment, level, out, _checks.number("factor", factor, above=0))
+    factor = _checks.number("factor", factor, above=0)
     _reach(experiment, level, out, device)
-    store = Store(out, experiment)
-
-    def make() -> Made[Redense]:
-        task = Task(experiment, device)
-        began, model, momentum = time.perf_counter(), deepcopy(task.original), store.momentum(level)
-        model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
-        if experiment.momentum:
-            fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
-        execution = task.execution(model, Mask.dense(model, task.names))
-        optimizer, rate = sgd(execution.model, experiment, momentum), place.factor * task.rate(task.steps - 1)
-        [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
-        execution.give_back_()
-        before = store.levels()[level]
-        record = Redense(level, before.sparsity, place.factor, before.curves, dense, time.perf_counter() - began)
-        return record, model.state_dict(), {"record": asdict(record)}
-
-    return place.derive(REDENSE, store.digest(level), lambda content: Redense.from_json(content["record"]), make)
+    store, path = Store(out, experiment), Place(experiment, level, out, factor).path()
+    made_of = store.digest(level)
+    if (record := store.kept(path, REDENSE, made_of, lambda content: Redense.from_json(content["record"]))) is not None:
+        return record
+    task = Task(experiment, device)
+    began, model, momentum = time.perf_counter(), deepcopy(task.original), store.momentum(level)
+    model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
+    if experiment.momentum:
+        fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
+    execution = task.execution(model, Mask.dense(model, task.names))
+    optimizer, rate = sgd(execution.model, experiment, momentum), factor * task.rate(task.steps - 1)
+    [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
+    execution.give_back_()
+    before: Record = store.levels()[level]
+    record = Redense(level, before.sparsity, factor, before.curves, dense, time.perf_counter() - began)
+    store.keep(path, REDENSE, model.state_dict(), {"of": made_of, "record": asdict(record)})
+    return record
 
 
 def redense_weights(experiment: Experiment, level: int, out: PathLike, factor: float = 1.0) -> dict[str, Tensor]:
@@ -284,14 +275,13 @@ def directions(
 @undisturbed()
 def _measure_lines(kind: str, place: Place, device: str | torch.device, measure: Callable[[Task], list[Line]]) -> list[Line]:
     """Return the lines that the store holds, or else measure them now."""
-    record = redense(*place, device)
-    made_of = [Store(place.out, place.experiment).digest(place.level), record.dense.train_loss[-1]]
-
-    def make() -> Made[list[Line]]:
-        lines = measure(Task(place.experiment, device))
-        return lines, {}, {"lines": [asdict(line) for line in lines]}
-
-    return place.derive(kind, made_of, _parse_lines, make)
+    record, store, path = redense(*place, device), Store(place.out, place.experiment), place.path(kind)
+    made_of = [store.digest(place.level), record.dense.train_loss[-1]]
+    if (lines := store.kept(path, kind, made_of, _parse_lines)) is not None:
+        return lines
+    lines = measure(Task(place.experiment, device))
+    store.keep(path, kind, {}, {"of": made_of, "lines": [asdict(line) for line in lines]})
+    return lines
 
 
 def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:
