@@ -137,8 +137,8 @@ def test_asymmetric_noise_goes_where_it_is_defined():
 
 # ---------------------------------------------------------------- at smoke scale
 
-LINES = {"_accuracy": 2, "_phases": 2, "_distance": 2, "_best": 3, "_gap": 1, "_tickets": 2, "_dynamics": 8, "_redense": 3}
-LINES |= {"_interpolation": 4, "_directions": 4}  # of these a re-dense panel has one for the epoch of the change
+LINES = {"accuracy": 2, "phases": 2, "distance": 2, "best": 3, "gap": 1, "tickets": 2, "dynamics": 8, "redense": 3}
+LINES |= {"interpolation": 4, "directions": 4}  # of these a re-dense panel has one for the epoch of the change
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_a_figure_at_smoke_scale(tmp_path, runs, number):
     for ax in titled:
         twins = [other for other in picture.axes if other.bbox.bounds == ax.bbox.bounds]
         lines = [line for other in twins for line in other.get_lines()]
-        assert len(lines) == LINES[figure.drawing.draw.__name__]
+        assert len(lines) == LINES[figure.drawing.draw.__name__.removeprefix("draw_")]
         assert all(np.isfinite(line.get_ydata()).all() for line in lines)
         assert ax.get_xlabel()
         assert all(other.get_ylabel() for other in twins)

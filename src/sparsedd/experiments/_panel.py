@@ -85,36 +85,36 @@ class Drawing:
         return f"Drawing({getattr(self.draw, '__name__', 'a function')}{f', needs {self.needs}' if self.needs else ''})"
 
 
-def _draw_accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_accuracy(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.double_descent(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"], ax=ax)
 
 
-def _draw_phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_phases(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     accuracies = sweep["train_accuracy"], sweep["test_accuracy"]
     plotting.double_descent(sweep.sparsity, *accuracies, phases=sweep.phases, ax=ax)
     ax.set_title(panel.title, pad=18)
 
 
-def _draw_distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_distance(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     plotting.learning_distance(sweep.sparsity, sweep["learning_distance"], sweep["test_accuracy"], ax=ax)
 
 
-def _draw_best(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_best(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     curves = {label: 100 * sweep[f"{label}_accuracy".replace(" ", "_")] for label in ("train", "best test", "test")}
     plotting.against_sparsity(sweep.sparsity, curves, ylabel="accuracy (%)", ax=ax)
 
 
-def _draw_gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_gap(ax: "Axes", panel: Panel, measures: Measures) -> None:
     sweep = measures.sweep(panel.sweeps[0])
     gap = {"test error − train error": 100 * (sweep["train_accuracy"] - sweep["test_accuracy"])}
     plotting.against_sparsity(sweep.sparsity, gap, ylabel="generalisation gap (points)", ax=ax)
 
 
-def _draw_tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
     ticket, other = (measures.sweep(experiment) for experiment in panel.sweeps)
     n = min(len(ticket.sparsity), len(other.sparsity))
     curves = {"lottery ticket": ticket, "new initial weights": other}
@@ -122,7 +122,7 @@ def _draw_tickets(ax: "Axes", panel: Panel, measures: Measures) -> None:
     plotting.against_sparsity(ticket.sparsity[:n], values, ylabel="test accuracy (%)", ax=ax)
 
 
-def _draw_dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
     experiment = panel.sweeps[0]
     found = {str(mark): measures.curves(experiment, mark.level) for mark in measures.sweep(experiment).landmarks}
     test, train = (
@@ -132,7 +132,7 @@ def _draw_dynamics(ax: "Axes", panel: Panel, measures: Measures) -> None:
     plotting.against_epoch(test, dashed=train, ylabel="test, and dashed training accuracy (%)", ax=ax)
 
 
-def _draw_redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
     experiment, mark = panel.sweeps[0], measures.landmark(panel.sweeps[0], panel.at or 0)
     (epochs, sparse), (more, dense) = (
         measures.curves(experiment, mark.level, training) for training in (SPARSE, name_redense(panel.factor))
@@ -146,27 +146,27 @@ def _draw_redense(ax: "Axes", panel: Panel, measures: Measures) -> None:
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _draw_interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_interpolation(ax: "Axes", panel: Panel, measures: Measures) -> None:
     mark = measures.landmark(panel.sweeps[0], panel.at or 0)
     alpha, values = measures.line(panel.sweeps[0], mark.level, "interpolation")
     plotting.interpolation(alpha, **values, ax=ax)
     ax.set_title(f"{panel.title}\n{mark}", fontsize=10)
 
 
-def _draw_directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
+def draw_directions(ax: "Axes", panel: Panel, measures: Measures) -> None:
     marks = measures.sweep(panel.sweeps[0]).landmarks
     found = {str(mark): measures.directions(panel.sweeps[0], mark.level) for mark in marks}
     alpha = found[str(marks[0])][0]
     plotting.loss_along(alpha, {label: loss.mean(axis=1) for label, (_, loss) in found.items()}, ax=ax)
 
 
-ACCURACY = Drawing(_draw_accuracy)
-PHASES = Drawing(_draw_phases)
-DISTANCE = Drawing(_draw_distance)
-BEST = Drawing(_draw_best)
-GAP = Drawing(_draw_gap)
-TICKETS = Drawing(_draw_tickets)
-DYNAMICS = Drawing(_draw_dynamics, needs="epochs")
-REDENSE = Drawing(_draw_redense, needs="redense")
-INTERPOLATION = Drawing(_draw_interpolation, needs="interpolation")
-DIRECTIONS = Drawing(_draw_directions, needs="directions")
+ACCURACY = Drawing(draw_accuracy)
+PHASES = Drawing(draw_phases)
+DISTANCE = Drawing(draw_distance)
+BEST = Drawing(draw_best)
+GAP = Drawing(draw_gap)
+TICKETS = Drawing(draw_tickets)
+DYNAMICS = Drawing(draw_dynamics, needs="epochs")
+REDENSE = Drawing(draw_redense, needs="redense")
+INTERPOLATION = Drawing(draw_interpolation, needs="interpolation")
+DIRECTIONS = Drawing(draw_directions, needs="directions")
