@@ -94,10 +94,10 @@ def test_repr_is_a_sentence():
     ("keep", "error", "message"),
     [
         ({}, ValueError, "at least one parameter, got none"),
-        ([torch.ones(2).bool()], TypeError, "got list"),
+        ([torch.ones(2).bool()], TypeError, "of type list"),
         ({"w": torch.ones(2)}, TypeError, r"'w' must be a bool tensor.*got torch.float32"),
         ({"w": [True]}, TypeError, "'w' must be a bool tensor.*got list"),
-        ({0: torch.ones(2).bool()}, TypeError, "names of a mask are strings, got 0"),
+        ({0: torch.ones(2).bool()}, TypeError, "a name must be a string, got 0"),
         ({"a.w": torch.ones(1).bool(), "a._orig_mod.w": torch.ones(1).bool()}, ValueError, "differ only by '_orig_mod.'"),
     ],
 )

@@ -108,11 +108,11 @@ def number(name: str, value: object, *, above: float = -inf, least: float = -inf
     return found
 
 
-def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """One of a few names."""
+def one_of(name: str, value: object, allowed: tuple[str, ...], otherwise: str = "") -> None:
+    """Check that a value is one of a few names; ``otherwise`` is what else it might have been."""
     if not isinstance(value, str) or value not in allowed:
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}{otherwise}, got {value!r}.")
 
 
 def kind(name: str, value: object, wanted: type[T] | tuple[type[T], ...], words: str) -> T:
@@ -124,7 +124,7 @@ def kind(name: str, value: object, wanted: type[T] | tuple[type[T], ...], words:
     return value
 
 
-def called(name: str, value: object, words: str) -> None:
+def function(name: str, value: object, words: str) -> None:
     """Something that can be called with more than the arguments of a constructor."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name} must be a callable, {words}, got {value!r}.")

@@ -16,8 +16,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
-from sparsedd._optimizers import ELEMENTWISE, forget_directions, refresh_state, unwrapped
-from sparsedd._parameters import follow, listed, parameters, path
+from sparsedd._match import match, match_and_warn
+from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
+from sparsedd._parameters import abridge, follow, locate, parameters
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
@@ -44,10 +45,10 @@ class Enforcement:
             if not isinstance(optimizer, Optimizer):
                 hint = ": pass them one by one, enforce(model, *optimizers)" if isinstance(optimizer, list | tuple) else ""
                 raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}{hint}.")
-            if not unwrapped(optimizer):
+            if not find_optimizers(optimizer):
                 raise TypeError(f"this {type(optimizer).__name__} calls no step hooks: pass the optimizer that it wraps.")
-        mask._agree_on(model)
-        if strangers := _strangers(model, optimizers):
+        match_and_warn(mask, model)
+        if strangers := _find_strangers(model, optimizers):
             raise ValueError(
                 f"this {strangers[0]} holds no parameter of the model, so it can't train it: a copy of an optimizer holds "
                 "copies, and load_state_dict(assign=True) puts other parameters into the model. "
@@ -55,7 +56,7 @@ class Enforcement:
             )
         self._model = model
         self._given = tuple(optimizers)
-        self._optimizers = tuple(dict.fromkeys(own for optimizer in optimizers for own in unwrapped(optimizer)))
+        self._optimizers = tuple(dict.fromkeys(own for optimizer in optimizers for own in find_optimizers(optimizer)))
         self._steps = 0
         self._moved_by: str | None = None  # an optimizer that was not passed, and moved pruned weights
         self._before: dict[int, str | None] = {}  # by an optimizer's id: the same, when its step began
@@ -157,12 +158,12 @@ class Enforcement:
         if new := sorted(left - self._left):
             self._left |= left
             _checks.warn(
-                f"{listed(new)} may remember something of pruned weights, and was left alone: what a fresh optimizer would "
+                f"{abridge(new)} may remember something of pruned weights, and was left alone: what a fresh optimizer would "
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
     def _pruned(self) -> dict[int, Tensor]:
-        return {id(p): ~keep for p, keep in self.mask._on(self._model).values()}
+        return {id(p): ~keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
         """Go on with a mask, which holds from now on, in the weights that an optimizer remembers, too."""
@@ -177,7 +178,7 @@ class Enforcement:
 
     def _found(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
         """Where the weights are now."""
-        return {path(self._model, name): _words(p, keep) for name, (p, keep) in mask._on(self._model).items()}
+        return {locate(self._model, name): _view_words(p, keep) for name, (p, keep) in match(mask, self._model).items()}
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Where the weights lie, and how often they were written to."""
@@ -223,7 +224,7 @@ class Enforcement:
         else:
             self._places = self._found(self.mask)
             self._seen = self._look()
-            for stranger in _strangers(self._model, self._given):
+            for stranger in _find_strangers(self._model, self._given):
                 _checks.warn(
                     f"this {stranger} holds no parameter of the model any more, so it trains nothing: after "
                     "load_state_dict(assign=True), make a new optimizer of model.parameters(), and enforce the mask on it.",
@@ -240,9 +241,9 @@ class Enforcement:
             return
         name = f"another {type(optimizer).__name__}"
         here = not self._steps and get_ident() == self._thread
-        if here and any(_shapes(optimizer) == _shapes(own) for own in self._optimizers):
+        if here and any(_list_shapes(optimizer) == _list_shapes(own) for own in self._optimizers):
             self._copy = name
-        if not {id(p) for p in self._weights()}.isdisjoint(map(id, _held(optimizer))) and self._spoilt():
+        if not {id(p) for p in self._weights()}.isdisjoint(map(id, _list_parameters(optimizer))) and self._spoilt():
             self._moved_by = f" ({name})"
 
 
@@ -267,7 +268,7 @@ def _notice(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 register_optimizer_step_post_hook(_notice)  # for good: another thread may be going through torch's hooks
 
 
-def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+def _view_words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """The weights' bits as integers, and integers with all bits one where a weight is kept, else zero; in one memory order."""
     w = torch.view_as_real(p.data) if p.is_complex() else p.data  # masking is no change that autograd should know of
     keep = keep if keep.shape == w.shape else keep.unsqueeze(-1)
@@ -275,15 +276,15 @@ def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     return words, torch.empty_like(words).copy_(keep).neg_()
 
 
-def _held(optimizer: Optimizer) -> list[Tensor]:
+def _list_parameters(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in getattr(optimizer, "param_groups", ()) for p in group["params"]]
 
 
-def _shapes(optimizer: Optimizer) -> list[torch.Size]:
-    return [p.shape for p in _held(optimizer)]
+def _list_shapes(optimizer: Optimizer) -> list[torch.Size]:
+    return [p.shape for p in _list_parameters(optimizer)]
 
 
-def _strangers(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[str]:
+def _find_strangers(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[str]:
     """The optimizers that hold no parameter of the model."""
     own = {id(p) for p in parameters(model).values()}
-    return [type(o).__name__ for o in optimizers if own.isdisjoint(map(id, _held(o)))]
+    return [type(o).__name__ for o in optimizers if own.isdisjoint(map(id, _list_parameters(o)))]

@@ -110,10 +110,10 @@ def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
 
 def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
     """The tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
-    return opened(path, kind)[1:]
+    return read_sealed(path, kind)[1:]
 
 
-def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
+def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
     """The kind of a sealed file, which may be any, its tensors and its content; ValueError as for :func:`unseal`."""
     with open(path, "rb") as file:  # whatever it is, no more of it is read than it has reason to hold
         head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
@@ -123,7 +123,7 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
         length = 8 + int.from_bytes(head[:8], "little")
         if length <= min(size, _LONGEST):
             head += file.read(max(0, length - len(head)))
-        if _told(head[8:length]) != size - length:
+        if _measure_body(head[8:length]) != size - length:
             raise ValueError(
                 f"{path} is damaged or altered: its header tells another size than it has. Restore it from a copy."
             )
@@ -133,10 +133,10 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
     actual.update(memoryview(data)[start + 64 :])
     if actual.hexdigest().encode() != data[start : start + 64]:
         raise ValueError(f"{path} is damaged or altered: its SHA-256 is not the one it carries. Restore it from a copy.")
-    with named(path, "a file"):
+    with blame(path, "a file"):
         tensors = safetensors.load(data)
-        header = parsed(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = parsed(header["__metadata__"]["sparsedd"])
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = parse_json(header["__metadata__"]["sparsedd"])
         version, kind, content = metadata["version"], metadata["kind"], metadata["content"]
     if version != VERSION:
         raise ValueError(f"{path} has format version {version}; this sparsedd reads version {VERSION}.")
@@ -145,10 +145,12 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
     return kind, tensors, content
 
 
-def _told(header: bytes) -> Any:
+def _measure_body(header: bytes) -> Any:
     """How many bytes follow a header, by what it says of each tensor; None where it says nothing."""
     try:
-        return max((value["data_offsets"][1] for name, value in parsed(header).items() if name != "__metadata__"), default=0)
+        return max(
+            (value["data_offsets"][1] for name, value in parse_json(header).items() if name != "__metadata__"), default=0
+        )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
@@ -159,7 +161,7 @@ def is_foreign(path: Path) -> bool:
         start, size = file.read(8), os.fstat(file.fileno()).st_size
         length = int.from_bytes(start, "little")
         header = file.read(length) if length <= min(size, _LONGEST) else b""
-    return _told(header) == size - 8 - length and b"sparsedd" not in header and b"sha256" not in header
+    return _measure_body(header) == size - 8 - length and b"sparsedd" not in header and b"sha256" not in header
 
 
 def digest(path: Path) -> str:
@@ -168,7 +170,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parsed(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """JSON in which no key comes twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def parsed(text: str | bytes) -> Any:
 
 
 @contextmanager
-def named(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+def blame(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Whatever the block finds wrong with the content of a file is a ValueError that names the file.
 
     A seal shows damage, not good will: who writes a file on purpose can seal anything.

@@ -19,7 +19,7 @@ WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 SEGMENTS = ("_orig_mod", "_checkpoint_wrapped_module", "_original_module", "_forward_module")
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """Return the module inside its wrappers: DDP, DataParallel, AveragedModel, and those of SEGMENTS."""
     while key := _inside(module):
         module = module._modules[key]  # type: ignore[assignment]
@@ -39,13 +39,13 @@ def _inside(module: nn.Module) -> str | None:
     return "module" if isinstance(module, WRAPPERS) else None
 
 
-def hooked(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
     """Does calling the module do more than the forward pass of its class?"""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or "forward" in vars(module)
 
 
-def state_names(model: nn.Module) -> dict[str, str]:
+def name_state_keys(model: nn.Module) -> dict[str, str]:
     """Return the keys of the model's state dict, each with the name that it has in the model without any wrapper."""
     names = {}
     for key in model.state_dict():
@@ -63,46 +63,46 @@ def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
     """Every module with its name in the unwrapped model, a shared one under each of its names."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    model = unwrapped(model)
+    model = unwrap(model)
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is not None and isinstance(model, fsdp.FSDPModule):
         model.reshard()  # after a forward pass its parameters may be whole copies, and what is written to those is lost
     yield prefix, model
     for name, child in model._modules.items():
         if child is not None:
-            yield from modules(child, joined(prefix, name))
+            yield from modules(child, join(prefix, name))
 
 
 def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every parameter of the model under each of its names, in the order of the model."""
     return {
-        joined(prefix, name): parameter
+        join(prefix, name): parameter
         for prefix, module in modules(model)
         for name, parameter in module._parameters.items()
         if parameter is not None
     }
 
 
-def memory(p: Tensor) -> Hashable:
+def memory_key(p: Tensor) -> Hashable:
     """What is equal for two parameters that are one: where their weights lie, and how."""
     if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or p.layout is not torch.strided or not p.numel():
         return id(p)
     return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
 
 
-def once(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def drop_tied(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Tied parameters under the first of their names."""
     first: dict[Hashable, str] = {}
-    return {name: p for name, p in named.items() if first.setdefault(memory(p), name) == name}
+    return {name: p for name, p in named.items() if first.setdefault(memory_key(p), name) == name}
 
 
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """The named parameters, in the order of the model, looked up now."""
     every = parameters(model)
-    wanted = dict.fromkeys(fit(plain(name), every) for name in strings("names", names))
+    wanted = dict.fromkeys(fit_name(strip_segments(name), every) for name in check_names("names", names))
     for name in wanted:
         if name not in every:
-            raise ValueError(f"the model has no parameter {name!r}. It has {listed(every)}.")
+            raise ValueError(f"the model has no parameter {name!r}. It has {abridge(every)}.")
     found = {name: p for name, p in every.items() if name in wanted}
     raw = _raw(model)
     for name, p in found.items():
@@ -113,11 +113,11 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
             )
         if isinstance(p, UninitializedParameter):
             raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
-    _apart(undivided(found))
+    _apart(check_undivided(found))
     return found
 
 
-def present(found: dict[str, Weight]) -> dict[str, Weight]:
+def check_present(found: dict[str, Weight]) -> dict[str, Weight]:
     """Return the same tensors, if they have values."""
     for name, p in found.items():
         if p.is_meta:
@@ -125,7 +125,7 @@ def present(found: dict[str, Weight]) -> dict[str, Weight]:
     return found
 
 
-def undivided(named: Named) -> Named:
+def check_undivided(named: Named) -> Named:
     """The same tensors, if this process has all of each."""
     for name, tensor in named.items():
         if is_sharded(tensor):
@@ -142,7 +142,7 @@ def is_sharded(p: Any) -> bool:
     return hasattr(p, "placements")
 
 
-def sharded_like(tensor: Tensor, other: Any) -> Tensor:
+def shard_like(tensor: Tensor, other: Any) -> Tensor:
     """A whole tensor as DTensor where the other one is: this process takes its part, without a word to the others."""
     if is_sharded(tensor) or not is_sharded(other):
         return tensor
@@ -157,7 +157,7 @@ def _apart(found: dict[str, nn.Parameter]) -> None:
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023
-            if memory(dense[one]) != memory(dense[other]) and _share(dense[one], dense[other]):
+            if memory_key(dense[one]) != memory_key(dense[other]) and _share(dense[one], dense[other]):
                 raise ValueError(
                     f"{one!r} and {other!r} share memory in another shape or order, as a view does: a mask can't tell their "
                     f"weights apart. Leave one of them out (names= or exclude=), or give {other!r} weights of its own."
@@ -179,7 +179,7 @@ def _length(t: Tensor) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
 
 
-def computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
+def find_computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
     """The weights of a module that are computed at each call, and the parameters of it that they are computed from.
 
     Parametrizations do that, and the older weight_norm, spectral_norm and torch.nn.utils.prune.
@@ -200,18 +200,18 @@ def _raw(model: nn.Module) -> dict[str, str]:
     found: dict[str, str] = {}
     for prefix, module in modules(model):
         chains: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
-        for weight, raw in computed(module).items():
+        for weight, raw in find_computed(module).items():
             steps = {type(step).__name__ for step in chains[weight]} if weight in chains else set()
             if steps != {"_SpectralNorm"} and f"{weight}_u" not in module._buffers:
-                found |= {joined(prefix, key): joined(prefix, weight) for key in raw}
+                found |= {join(prefix, key): join(prefix, weight) for key in raw}
     return found
 
 
-def joined(prefix: str, name: str) -> str:
+def join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def strings(what: str, value: Any) -> list[str]:
+def check_names(what: str, value: Any) -> list[str]:
     """Names in any iterable that is not itself a string."""
     if isinstance(value, str):
         raise TypeError(f"{what} must be a collection of parameter names, got the string {value!r}: write [{value!r}].")
@@ -221,7 +221,7 @@ def strings(what: str, value: Any) -> list[str]:
     return items
 
 
-def path(model: nn.Module, name: str) -> tuple[str, ...]:
+def locate(model: nn.Module, name: str) -> tuple[str, ...]:
     """The keys that lead to a parameter, those of wrappers among them."""
     keys: list[str] = []
     *parts, leaf = name.split(".")
@@ -242,12 +242,12 @@ def follow(model: nn.Module, path: tuple[str, ...]) -> nn.Parameter:
     return model._parameters[path[-1]]  # type: ignore[return-value]
 
 
-def plain(name: str) -> str:
+def strip_segments(name: str) -> str:
     """Return a name without the segments that wrappers of SEGMENTS add."""
     return ".".join(part for part in name.split(".") if part not in SEGMENTS) if "_mod" in name else name
 
 
-def fit(name: str, names: Collection[str]) -> str:
+def fit_name(name: str, names: Collection[str]) -> str:
     """Return a name without what DDP and others put before it, if there is such a name; a wrapper's names are as good."""
     inner = name
     while inner not in names and inner.startswith("module."):
@@ -255,7 +255,7 @@ def fit(name: str, names: Collection[str]) -> str:
     return inner if inner in names else name
 
 
-def listed(names: Iterable[Any], most: int = 8) -> str:
+def abridge(names: Iterable[Any], most: int = 8) -> str:
     """The first few names, for an error message."""
     every = [str(name) for name in names]
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "") or "none"

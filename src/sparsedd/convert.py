@@ -19,9 +19,20 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from sparsedd import _checks
-from sparsedd._mask import Mask, name_empty
-from sparsedd._parameters import computed, joined, listed, memory, modules, parameters, plain, strings, undivided
-from sparsedd._state import unprefixed
+from sparsedd._mask import Mask, warn_of_empty
+from sparsedd._match import match
+from sparsedd._parameters import (
+    abridge,
+    check_names,
+    check_undivided,
+    find_computed,
+    join,
+    memory_key,
+    modules,
+    parameters,
+    strip_segments,
+)
+from sparsedd._state import strip_prefixes
 
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
 
@@ -54,12 +65,12 @@ def from_torch_prune(model: nn.Module) -> Mask:
     >>> from_torch_prune(model)
     Mask(12 of 24 weights, sparsity 50.00%)
     """
-    if not (places := _places(model)):
+    if not (places := _find_pruned(model)):
         raise ValueError(
             "the model carries no mask of torch.nn.utils.prune: Mask.nonzero(model) takes the mask from weights that are zero."
         )
-    keep = _kept({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
-    return Mask(_once(keep, _named(parameters(model), places)))
+    keep = _read_masks({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
+    return Mask(_untie(keep, _rename(parameters(model), places)))
 
 
 def from_torch_prune_(model: nn.Module) -> Mask:
@@ -73,7 +84,7 @@ def from_torch_prune_(model: nn.Module) -> Mask:
     >>> prune.is_pruned(model), mask.holds(model)
     (False, True)
     """
-    mask, places = from_torch_prune(model), _places(model)
+    mask, places = from_torch_prune(model), _find_pruned(model)
     for module, leaf in places.values():
         if (keep := module._buffers.get(f"{leaf}_mask")) is not None:  # a module of two names comes twice
             with torch.no_grad():
@@ -106,23 +117,23 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
     ['bias', 'weight_orig', 'weight_mask']
     """
     _checks.kind("mask", mask, Mask, "a Mask")
-    if taken := _places(model):
+    if taken := _find_pruned(model):
         raise RuntimeError(
-            f"torch.nn.utils.prune has pruned {listed(taken)} of the model already: take that out first, "
+            f"torch.nn.utils.prune has pruned {abridge(taken)} of the model already: take that out first, "
             "mask = from_torch_prune_(model), and combine the masks with &."
         )
-    keeps = {memory(p): keep for p, keep in mask._on(model).values()}
+    keeps = {memory_key(p): keep for p, keep in match(mask, model).values()}
     places: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
     for prefix, module in modules(model):
         for leaf, p in module._parameters.items():
-            if p is None or (keep := keeps.get(memory(p))) is None:
+            if p is None or (keep := keeps.get(memory_key(p))) is None:
                 continue
             for own in (f"{leaf}_orig", f"{leaf}_mask"):
                 if hasattr(module, own):
-                    raise ValueError(f"the model has {joined(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
+                    raise ValueError(f"the model has {join(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
             if isinstance(module, NonDynamicallyQuantizableLinear):
                 _checks.warn(
-                    f"{joined(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
+                    f"{join(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
                     "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
                 )
             places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
@@ -173,19 +184,22 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     >>> from_state_dict({"fc.weight_orig": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])})
     Mask(1 of 2 weights, sparsity 50.00%)
     """
-    state = unprefixed(state)
-    pairs = _pairs(state)
-    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
+    state = strip_prefixes(state)
+    pairs = _find_pairs(state)
+    keep = _read_masks({name: state[f"{name}_mask"] for name in pairs})
     masks = {f"{name}_mask" for name in pairs}
-    weights = _named({name: t for name, t in state.items() if isinstance(t, Tensor) and name not in masks}, pairs)
+    weights = _rename({name: t for name, t in state.items() if isinstance(t, Tensor) and name not in masks}, pairs)
     if names is not None:
-        wanted = [name if name in weights else name.removeprefix("module.") for name in map(plain, strings("names", names))]
+        wanted = [
+            name if name in weights else name.removeprefix("module.")
+            for name in map(strip_segments, check_names("names", names))
+        ]
     else:
         found = [n for n, t in weights.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
         wanted = pairs or found
     for name in wanted:
         if name not in weights:
-            raise ValueError(f"the state dict has no weights named {name!r}. It has {listed(weights)}.")
+            raise ValueError(f"the state dict has no weights named {name!r}. It has {abridge(weights)}.")
         if "parametrizations." in name:
             raise ValueError(
                 f"another weight is computed from {name!r} by a parametrization, and zeros here are none there: remove that "
@@ -193,10 +207,10 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
             )
     if not wanted:
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
-    zeros = _dense({name: weights[name] for name in wanted if name not in keep})
+    zeros = _check_dense({name: weights[name] for name in wanted if name not in keep})
     keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
-    mask = Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
-    return name_empty(mask) if zeros else mask
+    mask = Mask(_untie(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
+    return warn_of_empty(mask) if zeros else mask
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,9 +227,9 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> Mask.nonzero(fresh) == from_torch_prune(pruned)
     True
     """
-    state = unprefixed(state)
-    pairs = _pairs(state)
-    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
+    state = strip_prefixes(state)
+    pairs = _find_pairs(state)
+    keep = _read_masks({name: state[f"{name}_mask"] for name in pairs})
     found: dict[str, Any] = {}
     for name, value in state.items():
         if (weight := name.removesuffix("_orig")) in pairs and weight != name:
@@ -228,7 +242,7 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- what both have
 
 
-def _places(model: nn.Module) -> Places:
+def _find_pruned(model: nn.Module) -> Places:
     """Where the weights are that torch.nn.utils.prune has pruned."""
     found: Places = {}
     for prefix, module in modules(model):
@@ -236,13 +250,13 @@ def _places(model: nn.Module) -> Places:
             if not isinstance(hook, prune.BasePruningMethod):
                 continue
             leaf = hook._tensor_name
-            others = [name for name in computed(module) if leaf in (f"{name}_g", f"{name}_v")]  # weight_norm
+            others = [name for name in find_computed(module) if leaf in (f"{name}_g", f"{name}_v")]  # weight_norm
             if others or isinstance(module, parametrize.ParametrizationList):
                 raise ValueError(
-                    f"torch.nn.utils.prune has pruned {joined(prefix, leaf)!r}, which another weight is computed from: zeros "
+                    f"torch.nn.utils.prune has pruned {join(prefix, leaf)!r}, which another weight is computed from: zeros "
                     "here are none there. Remove the parametrization first (prune.remove, then remove_parametrizations)."
                 )
-            found[joined(prefix, leaf)] = module, leaf
+            found[join(prefix, leaf)] = module, leaf
     return found
 
 
@@ -257,16 +271,16 @@ def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
     return p  # type: ignore[return-value]
 
 
-def _named(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
+def _rename(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
     """The tensors, of which those that torch.nn.utils.prune has pruned have their names again."""
     return {now if (now := name.removesuffix("_orig")) in pruned else name: t for name, t in tensors.items()}
 
 
-def _once(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _untie(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The mask of a tied weight under the first of its names, if it is that of all."""
     owners: dict[Hashable, list[str]] = {}
     for name, weight in weights.items():
-        owners.setdefault(memory(weight), []).append(name)
+        owners.setdefault(memory_key(weight), []).append(name)
     for first, *others in owners.values():
         for other in others:
             if not (first in keep and other in keep and torch.equal(keep[first], keep[other])) and {first, other} & {*keep}:
@@ -277,23 +291,23 @@ def _once(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str
     return {first: keep[first] for first, *_ in owners.values() if first in keep}
 
 
-def _kept(masks: Mapping[str, Any]) -> dict[str, Tensor]:
+def _read_masks(masks: Mapping[str, Any]) -> dict[str, Tensor]:
     """Bool tensors of masks that are zeros and ones in some dtype."""
-    for name, mask in _dense(masks, "the mask of ").items():
+    for name, mask in _check_dense(masks, "the mask of ").items():
         if not torch.equal(mask, (mask != 0).to(mask.dtype)):
-            raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {listed(mask.unique().tolist(), 4)}.")
+            raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {abridge(mask.unique().tolist(), 4)}.")
     return {name: mask != 0 for name, mask in masks.items()}
 
 
-def _dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
+def _check_dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
     """The same tensors, if all their numbers are here."""
-    for name, tensor in undivided(tensors).items():
+    for name, tensor in check_undivided(tensors).items():
         if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
             raise ValueError(f"{what}{name!r} must be a dense tensor that holds its bits, got {tensor!r:.60}.")
     return tensors
 
 
-def _pairs(state: Mapping[str, Any]) -> list[str]:
+def _find_pairs(state: Mapping[str, Any]) -> list[str]:
     """The weights that are there as ``_orig`` and ``_mask``."""
     names = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
     for name in names:

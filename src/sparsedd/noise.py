@@ -28,7 +28,7 @@ CIFAR100_SUPERCLASS = (
 )
 
 
-def _fixed(flips: Mapping[int, int]) -> dict[int, int]:
+def _fix(flips: Mapping[int, int]) -> dict[int, int]:
     return _checks.Fixed("flips", flips, "Make another Asymmetric(rate, {1: 7})")
 
 
@@ -46,10 +46,10 @@ def _superclass_flips() -> dict[int, int]:
 FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
     "flips",
     {
-        "mnist": (10, _fixed({2: 7, 3: 8, 5: 6, 6: 5})),
-        "cifar10": (10, _fixed({2: 0, 3: 5, 4: 7, 5: 3, 9: 1})),
-        "cifar100": (100, _fixed(_superclass_flips())),
-        "cifar100-index": (100, _fixed({c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)})),
+        "mnist": (10, _fix({2: 7, 3: 8, 5: 6, 6: 5})),
+        "cifar10": (10, _fix({2: 0, 3: 5, 4: 7, 5: 3, 9: 1})),
+        "cifar100": (100, _fix(_superclass_flips())),
+        "cifar100-index": (100, _fix({c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)})),
     },
     "Pass others as a mapping: Asymmetric(rate, {1: 7})",
 )
@@ -84,8 +84,8 @@ class Symmetric:
             raise ValueError(f"draw must be 'uniform', 'other' or 'permute', got {self.draw!r}.")
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
-        chosen = _first(self.rate, np.arange(len(true)), ("symmetric", seed))
+        true = _check(labels, num_classes, seed)
+        chosen = _choose(self.rate, np.arange(len(true)), ("symmetric", seed))
         noisy = true.copy()
         if self.draw == "uniform":
             noisy[chosen] = _random.integers(("symmetric uniform", seed), len(true), num_classes)[: len(chosen)]
@@ -132,12 +132,12 @@ class Asymmetric:
                 raise ValueError(f"flips must be one of {', '.join(map(repr, FLIPS))} or a mapping, got {self.flips!r}.")
         elif isinstance(self.flips, Mapping):
             flips = {_checks.whole("flips", c): _checks.whole("flips", to) for c, to in self.flips.items()}
-            object.__setattr__(self, "flips", _fixed(flips))
+            object.__setattr__(self, "flips", _fix(flips))
         else:
             raise TypeError(f"flips must be a name or a mapping from class to class, got {type(self.flips).__name__}.")
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
+        true = _check(labels, num_classes, seed)
         if isinstance(self.flips, str):
             classes, flips = FLIPS[self.flips]
             if num_classes != classes:
@@ -147,7 +147,7 @@ class Asymmetric:
             beyond = max([*flips, *flips.values()], default=-1)
             if beyond >= num_classes:
                 raise ValueError(f"flips names class {beyond}, but there are only {num_classes} classes, from 0.")
-        return _like(_flipped(true, flips, self.rate, ("asymmetric", seed)), labels)
+        return _like(_flip(true, flips, self.rate, ("asymmetric", seed)), labels)
 
 
 @dataclass(frozen=True)
@@ -164,29 +164,29 @@ class Pairflip:
         _checks.share("rate", self.rate, one=True)
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
+        true = _check(labels, num_classes, seed)
         flips = {int(c): (int(c) + 1) % num_classes for c in np.unique(true)}
-        return _like(_flipped(true, flips, self.rate, ("pairflip", seed)), labels)
+        return _like(_flip(true, flips, self.rate, ("pairflip", seed)), labels)
 
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
 
-def _first(rate: float, positions: Labels, key: _random.Key) -> Labels:
+def _choose(rate: float, positions: Labels, key: _random.Key) -> Labels:
     """The first round(rate · n) of the positions, in an order drawn from the key."""
     count = round(_checks.share("rate", rate, one=True) * len(positions))
     return positions[_random.permutation(key, len(positions))[:count]]
 
 
-def _flipped(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key) -> Labels:
+def _flip(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key) -> Labels:
     noisy = true.copy()
     for c, to in flips.items():
-        noisy[_first(rate, np.flatnonzero(true == c), (*key, c))] = to
+        noisy[_choose(rate, np.flatnonzero(true == c), (*key, c))] = to
     return noisy
 
 
-def _checked(labels: Tensor, num_classes: int, seed: int) -> Labels:
+def _check(labels: Tensor, num_classes: int, seed: int) -> Labels:
     _checks.whole("num_classes", num_classes, least=1)
     _checks.whole("seed", seed)
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import once, parameters
+from sparsedd._parameters import drop_tied, parameters
 
 __all__ = ["Score", "accumulate_", "gradient", "magnitude", "random"]
 
@@ -106,8 +106,8 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
     >>> accumulate_(model, batches, lambda output, target: (output - target).sum()).weight.grad
     tensor([[2.]])
     """
-    own = once(parameters(model))
-    _checks.called("loss", loss, "loss(model(inputs), targets)")
+    own = drop_tied(parameters(model))
+    _checks.function("loss", loss, "loss(model(inputs), targets)")
     grads = {name: p.grad for name, p in own.items()}
     device = next((p.device for p in own.values()), None)
     done = 0

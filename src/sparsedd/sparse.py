@@ -19,8 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from sparsedd import _checks
 from sparsedd._mask import Mask
-from sparsedd._parameters import hooked, memory, modules, parameters, unwrapped
-from sparsedd._state import memories
+from sparsedd._match import match
+from sparsedd._parameters import has_hooks, memory_key, modules, parameters, unwrap
+from sparsedd._state import read_tensors
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
@@ -234,22 +235,22 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
-    mask._on(model)  # another model raises
+    match(mask, model)  # another model raises
     if not _checks.real("below", below) >= 0:
         raise ValueError(f"below must be a density of at least 0, got {below}.")
-    fast: Any = mask.apply_(deepcopy(unwrapped(model)))
+    fast: Any = mask.apply_(deepcopy(unwrap(model)))
     uses = Counter(map(id, parameters(fast).values()))
-    if len(uses) > len(Counter(map(memory, parameters(model).values()))):
+    if len(uses) > len(Counter(map(memory_key, parameters(model).values()))):
         raise ValueError("two Parameters of the model share memory, and those of a copy would not: tie them by one Parameter.")
     rest = {}
     for name in mask:
         path, _, leaf = name.rpartition(".")
-        layer, keep = _module(fast, path), mask[name]
+        layer, keep = _find_module(fast, path), mask[name]
         if (
             not isinstance(layer, nn.Linear)
             or type(layer) is not nn.Linear  # a subclass may compute something else
             or leaf != "weight"
-            or hooked(layer)
+            or has_hooks(layer)
             or any(uses[id(p)] > 1 for p in layer.parameters())  # tied parameters must stay one tensor
             or layer.weight.dtype not in (torch.float32, torch.float64)
             or not 0 < float(keep.float().mean()) < below
@@ -260,7 +261,7 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
         if not path:
             return sparse_layer, None  # type: ignore[return-value]
         parent, _, child = path.rpartition(".")
-        setattr(_module(fast, parent), child, sparse_layer)
+        setattr(_find_module(fast, parent), child, sparse_layer)
     return fast, Mask(rest) if rest else None
 
 
@@ -276,10 +277,10 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     for name, module in (("model", model), ("fast", fast)):
         _checks.kind(name, module, nn.Module, "a torch.nn.Module")
     _checks.kind("mask", mask, Mask, "a Mask")
-    copied = memories(fast)
+    copied = read_tensors(fast)
     layers = {path: layer for path, layer in modules(fast) if isinstance(layer, SparseLinear)}
     pairs: list[tuple[Tensor, Tensor]] = []
-    for name, target in memories(model).items():
+    for name, target in read_tensors(model).items():
         path, _, leaf = name.rpartition(".")
         keep = mask[name].to(target.device) if name in mask else None
         if leaf == "weight" and (layer := layers.get(path)) is not None:
@@ -300,8 +301,8 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     return model
 
 
-def _module(model: nn.Module, path: str) -> nn.Module:
+def _find_module(model: nn.Module, path: str) -> nn.Module:
     """A module by its path, through wrappers."""
     for part in path.split(".") if path else ():
-        model = unwrapped(model._modules[part])  # type: ignore[arg-type]
+        model = unwrap(model._modules[part])  # type: ignore[arg-type]
     return model

@@ -144,7 +144,7 @@ def _line(name: str, alphas: Sequence[float], values: Sequence[tuple[Evaluation,
 def opened(path: Path, kind: str) -> tuple[Any, list[Line]]:
     """What a file of lines holds: what they were made of, and the lines."""
     _, content = _files.unseal(path, kind)
-    with _files.named(path, f"a file of {kind}"):
+    with _files.blame(path, f"a file of {kind}"):
         return content["of"], _from_json(content)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
 from sparsedd.noise import FLIPS, Asymmetric
@@ -46,7 +46,7 @@ class Panel:
     factor: float = 1.0
 
     def __repr__(self) -> str:
-        return f"Panel({self.title}: {listed([sweep.name for sweep in self.sweeps], 1)})"
+        return f"Panel({self.title}: {abridge([sweep.name for sweep in self.sweeps], 1)})"
 
 
 def moved(panel: Panel, preset: Experiment) -> Panel:

@@ -124,7 +124,7 @@ def redense_weights(experiment: Experiment, level: int, out: str | os.PathLike[s
 def opened(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
     """What a file of a re-dense net holds: the net, the digest of the level that it was made of, and the record."""
     tensors, content = _files.unseal(path, "re-dense net")
-    with _files.named(path, "a re-dense net"):
+    with _files.blame(path, "a re-dense net"):
         return tensors, content["of"], Redense.from_json(content["record"])
 
 
