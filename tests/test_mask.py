@@ -338,7 +338,7 @@ def test_a_mask_of_another_model_changes_nothing(method):
         getattr(Mask({"conv.weight": keep, "fc.weight": torch.zeros(48, 3).bool()}), method)(model)
     with pytest.raises(ValueError, match=r"no parameter 'fc2.weight'. It has conv.weight, conv.bias, fc.weight, fc.bias"):
         getattr(Mask({"conv.weight": keep, "fc2.weight": torch.zeros(3, 48).bool()}), method)(model)
-    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got dict"):
+    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got .* type dict"):
         getattr(Mask({"conv.weight": keep}), method)(dict(model.named_parameters()))
     assert everything(model) == before
 

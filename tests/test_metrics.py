@@ -79,8 +79,8 @@ def test_tied_weights_count_once_buffers_norms_and_biases_never():
         (net().state_dict(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no weights named 'fc'. There are conv.weight"),
         (net(), net(), "fc.weight", TypeError, r"write \['fc.weight'\]"),
-        (net(), 3, None, TypeError, "weights must be a model or a mapping of names to tensors, got int"),
-        ([torch.ones(2, 2)], net(), None, TypeError, "got list"),
+        (net(), 3, None, TypeError, "weights must be a model or a mapping of names to tensors, got .* type int"),
+        ([torch.ones(2, 2)], net(), None, TypeError, "type list"),
     ],
 )
 def test_distances_between_what_has_none(start, end, names, error, message):
@@ -300,7 +300,7 @@ def test_no_samples_is_an_error(batches):
     with pytest.raises(ValueError, match="at least one sample, got none"):
         metrics.evaluate(model, batches, loss=lambda out, target: out.sum())
     assert everything(model) == before
-    with pytest.raises(TypeError, match="got int"):
+    with pytest.raises(TypeError, match="type int"):
         metrics.evaluate(3, [batch(0)])
 
 

@@ -322,7 +322,7 @@ GOOD = TensorDataset(X, LABELS)
         (
             lambda: NoisyLabels(GOOD, 0.2),
             TypeError,
-            r"noise must be a callable such as sparsedd.noise.Symmetric\(0.2\), got 0.2",
+            r"noise must be a callable, such as sparsedd.noise.Symmetric\(0.2\), got 0.2",
         ),
         (lambda: NoisyLabels(GOOD, OTHER, label=1.0), TypeError, "label must be an index or the key of a dict item, got 1.0"),
         (lambda: NoisyLabels(GOOD, OTHER, label=True), TypeError, "got True"),

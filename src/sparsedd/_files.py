@@ -86,7 +86,7 @@ def make(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder outlive a power cut, where the system can do that."""
+    """Make the names in a folder outlive a power cut, where the system can do that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -100,7 +100,7 @@ def _sync(folder: Path) -> None:
 
 
 def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
-    """A safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
+    """Return a safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
     if "__metadata__" in tensors:
         raise ValueError("a .safetensors file can't hold a tensor called '__metadata__'.")
     metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
@@ -109,12 +109,12 @@ def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
 
 
 def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
-    """The tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
+    """Read the tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
     return read_sealed(path, kind)[1:]
 
 
 def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
-    """The kind of a sealed file, which may be any, its tensors and its content; ValueError as for :func:`unseal`."""
+    """Read the kind of a sealed file, its tensors and its content; ValueError as for :func:`unseal`."""
     with open(path, "rb") as file:  # whatever it is, no more of it is read than it has reason to hold
         head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
         start = head.find(_SEAL) + len(_SEAL)
@@ -146,7 +146,7 @@ def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tupl
 
 
 def _measure_body(header: bytes) -> Any:
-    """How many bytes follow a header, by what it says of each tensor; None where it says nothing."""
+    """Return how many bytes follow a header, by what it says of each tensor; None where it says nothing."""
     try:
         return max(
             (value["data_offsets"][1] for name, value in parse_json(header).items() if name != "__metadata__"), default=0
@@ -165,13 +165,13 @@ def is_foreign(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, read in pieces."""
+    """Compute the SHA-256 of a file, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON in which no key comes twice."""
+    """Parse JSON in which no key may come twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -184,7 +184,7 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def blame(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Whatever the block finds wrong with the content of a file is a ValueError that names the file.
+    """Turn whatever the block finds wrong with the content of a file into a ValueError that names the file.
 
     A seal shows damage, not good will: who writes a file on purpose can seal anything.
     """

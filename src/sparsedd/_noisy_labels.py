@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
 from sparsedd import _checks, _random
-from sparsedd.noise import INTEGERS, Noise
+from sparsedd.noise import INTEGERS, Noise, check_range
 
 
 class NoisyLabels(Dataset[Any]):
@@ -78,19 +78,18 @@ class NoisyLabels(Dataset[Any]):
             raise TypeError(f"dataset must have a length and be indexable, got {type(dataset).__name__}.")
         if isinstance(label, bool) or not isinstance(label, int | str):
             raise TypeError(f"label must be an index or the key of a dict item, got {label!r}.")
-        if not callable(noise) or isinstance(noise, type):
-            raise TypeError(f"noise must be a callable such as sparsedd.noise.Symmetric(0.2), got {noise!r}.")
+        _checks.function("noise", noise, "such as sparsedd.noise.Symmetric(0.2)")
         clean = _read_labels(dataset, label)
         if num_classes is None:
             num_classes = _count_classes(dataset, label) or (int(clean.max()) + 1 if len(clean) else 1)
         _checks.whole("num_classes", num_classes, least=1)
         _checks.whole("seed", seed)
-        _check_range("the dataset's labels", clean, num_classes)
+        check_range("the dataset's labels", clean, num_classes)
         targets = noise(clean.clone(), num_classes, seed)
         if not isinstance(targets, Tensor) or targets.shape != clean.shape or targets.dtype not in INTEGERS:
             got = f"{targets.dtype} of {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
             raise ValueError(f"noise must return integer labels of shape {tuple(clean.shape)}, got {got}.")
-        _check_range("the labels that the noise returns", targets, num_classes)
+        check_range("the labels that the noise returns", targets, num_classes)
         self.dataset, self.noise, self.label, self.seed, self.num_classes = dataset, noise, label, seed, num_classes
         self._clean, self._targets = clean, targets.detach().to("cpu", torch.int64).clone()
 
@@ -148,21 +147,23 @@ class NoisyLabels(Dataset[Any]):
 
 
 def _read_labels(dataset: Any, label: int | str) -> Tensor:
-    """The labels of a dataset, (n,) int64."""
+    """Return the labels of a dataset, (n,) int64."""
     with _random.untouched():
-        known = _find_labels(dataset, label)
-        if known is not None:
+        if (known := _find_labels(dataset, label)) is not None:
             return known
-        if isinstance(dataset, ConcatDataset):
-            return torch.cat([_read_labels(part, label) for part in dataset.datasets])
         return _to_integers([_get_label(dataset[i], label) for i in range(len(dataset))])
 
 
 def _find_labels(dataset: Any, label: int | str) -> Tensor | None:
-    """The labels, if they can be had without reading the items."""
+    """Return the labels if they can be had without reading the items, else None."""
     if isinstance(dataset, Subset):
-        labels = _find_labels(dataset.dataset, label)
-        return None if labels is None else labels[_within(dataset, len(labels))]
+        if (labels := _find_labels(dataset.dataset, label)) is None:
+            return None
+        indices = torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu")
+        if len(indices) and not (int(indices.min()) >= -len(labels) and int(indices.max()) < len(labels)):
+            got = f"{int(indices.min())} ... {int(indices.max())}"
+            raise ValueError(f"a Subset's indices must be below {len(labels)}, got {got}.")
+        return labels[indices]
     if isinstance(dataset, ConcatDataset):
         parts = [_find_labels(part, label) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
@@ -180,14 +181,6 @@ def _find_labels(dataset: Any, label: int | str) -> Tensor | None:
     except Exception:  # there are none, or the items' labels are made of them in another way
         return None
     return labels if len(labels) == len(dataset) else None
-
-
-def _within(subset: Subset[Any], n: int) -> Tensor:
-    """The indices of a subset of n samples."""
-    indices = torch.as_tensor(subset.indices, dtype=torch.int64, device="cpu")
-    if len(indices) and not (int(indices.min()) >= -n and int(indices.max()) < n):
-        raise ValueError(f"a Subset's indices must be below {n}, got {int(indices.min())} ... {int(indices.max())}.")
-    return indices
 
 
 def _get_label(item: Any, label: int | str) -> Any:
@@ -219,11 +212,6 @@ def _to_integers(labels: Any) -> Tensor:
     return torch.from_numpy(array[:, 0].astype(np.int64))
 
 
-def _check_range(what: str, labels: Tensor, num_classes: int) -> None:
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
-        raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
-
-
 def _count_classes(dataset: Any, label: int | str) -> int | None:
     if isinstance(dataset, Subset):
         return _count_classes(dataset.dataset, label)
@@ -241,7 +229,7 @@ def _count_classes(dataset: Any, label: int | str) -> int | None:
 
 
 def _convert_like(original: Any, target: int) -> Any:
-    """The label in the type, dtype and shape that the item's own label has."""
+    """Return a label in the type, dtype and shape that the item's own label has."""
     if isinstance(original, Tensor):
         return torch.full_like(original, target)
     if isinstance(original, np.ndarray):
@@ -252,7 +240,7 @@ def _convert_like(original: Any, target: int) -> Any:
 
 
 def _rebuild(original: Any, parts: list[Any]) -> Any:
-    """The parts in a list, tuple or named tuple like the original."""
+    """Put parts into a list, tuple or named tuple like the original."""
     if hasattr(original, "_fields"):
         return type(original)(*parts)
     return parts if isinstance(original, list) else tuple(parts)

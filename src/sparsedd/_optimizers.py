@@ -1,4 +1,4 @@
-"""What enforcement has to know of optimizers: which of them mix weights, and what they remember of each."""
+"""Optimizers, as enforcement has to know them: those that mix weights, and what they remember of each."""
 
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from torch.optim import LBFGS, Optimizer
 
 Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
 
-# Those that treat weights one by one. All others, subclasses of these too, are taken to mix them, and get masked gradients.
+# These treat weights one by one. All others, and subclasses of these, are taken to mix them, and get masked gradients.
 ELEMENTWISE = frozenset(
     {
         *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta),
@@ -25,7 +25,7 @@ _FRESH = {(optim.Adagrad, "sum"): "initial_accumulator_value", (optim.Rprop, "st
 
 
 def find_optimizers(optimizer: Optimizer) -> list[Optimizer]:
-    """The optimizers, of this one and those that it wraps (as Accelerate's do), that call hooks at each step."""
+    """Find, of an optimizer and those that it wraps (as Accelerate's do), the ones that call hooks at each step."""
     every = [optimizer]
     for one in every:  # which grows
         every += [o for o in vars(one).values() if isinstance(o, Optimizer) and not any(o is other for other in every)]
@@ -35,7 +35,7 @@ def find_optimizers(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
-    """``tensor.masked_fill_(where, value)``, also for what a sparse tensor holds."""
+    """Fill as ``tensor.masked_fill_(where, value)`` does, also what a sparse tensor holds."""
     if tensor.is_sparse:
         tensor._values().masked_fill_(where[tuple(tensor._indices())], value)
     else:
@@ -67,7 +67,7 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
 
 
 def _fill_state(value: Tensor, where: Tensor, fresh: Any) -> bool:
-    """Fill a state, in the weight's shape or flat; False where that can't be done. Integers are codes of something."""
+    """Fill a state, in the weight's shape or flat; return False if that can't be done. Integers are codes of something."""
     if fresh is None or not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
         return False
     try:
@@ -84,13 +84,13 @@ def _fill_state(value: Tensor, where: Tensor, fresh: Any) -> bool:
 
 
 def _read_state(optimizer: Optimizer, p: Tensor) -> dict[Any, Any]:
-    """What is remembered of a parameter, also under a name that comes first: ``state["trac"][p]``."""
+    """Return the state of a parameter, also that under a name that comes first: ``state["trac"][p]``."""
     nested = {k: v[p] for k, v in optimizer.state.items() if isinstance(k, str) and isinstance(v, dict) and p in v}
     return {**optimizer.state.get(p, {}), **nested}
 
 
 def _walk_tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in containers of containers, with the keys that lead to it."""
+    """Yield every tensor in containers of containers, with the keys that lead to it."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, dict | list | tuple | deque):
@@ -99,11 +99,11 @@ def _walk_tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
 
 
 class _Enough(Exception):
-    """All that was asked for is born."""
+    """Raised when all that was asked for is there."""
 
 
 class _Births(UserDict[Any, Any]):
-    """The state of a parameter, which keeps what each tensor was when it came."""
+    """The state of a parameter, with a copy of each tensor as it was when it came."""
 
     def __init__(self, state: Mapping[Any, Any], wanted: set[Path]) -> None:
         self.data, self._wanted = dict(state), wanted
@@ -117,9 +117,9 @@ class _Births(UserDict[Any, Any]):
 
 
 def _find_fresh(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Path]) -> dict[Path, Any]:
-    """What a fresh optimizer holds for a weight of zero, found by a twin in its first step; ``...`` for what is not by weight.
+    """Find what a fresh optimizer holds for a weight of zero from a twin's first step; ``...`` for what is not by weight.
 
-    What is missing or None could not be found out: it is not the same for all weights, or there is no such twin.
+    Values that are missing or None are not known: they are not the same for all weights, or there is no such twin.
     """
     born: dict[Path, Any] = {}
     w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
@@ -142,7 +142,7 @@ def _find_fresh(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: 
 
 
 def _make_twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
-    """An optimizer of the same class and settings that has this parameter alone."""
+    """Make an optimizer of the same class and settings that has this parameter alone."""
     group = {**deepcopy({key: value for key, value in group.items() if not key.startswith("param")}), "params": [p]}
     have = {**vars(optimizer), **optimizer.defaults, **group}
     takes = [t for t in signature(type(optimizer)).parameters.values() if t.kind in (t.POSITIONAL_OR_KEYWORD, t.KEYWORD_ONLY)]

@@ -61,7 +61,7 @@ class Rewinder:
         return self._step
 
     def __getitem__(self, part: str) -> Any:
-        """The captured state of a part, a copy."""
+        """Return a copy of the captured state of a part."""
         if part not in self._parts:
             raise _checks.Missing(f"{part!r} was not captured. There is {abridge(self._parts)}.")
         return deepcopy(self._parts[part])
@@ -103,13 +103,13 @@ class Rewinder:
         return self.step
 
     def state_dict(self) -> dict[str, Any]:
-        """Step and states; JSON and tensors only, or else a TypeError that names the path of what is neither."""
+        """Return step and states; TypeError, with its path, for what is neither JSON nor a tensor."""
         _encode(self._parts, "", {}, {})
         return {"step": self.step, "parts": deepcopy(self._parts)}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The rewinder of a :meth:`state_dict`."""
+        """Read the rewinder of a :meth:`state_dict`."""
         if not isinstance(state, Mapping) or set(state) != {"step", "parts"} or not isinstance(state["parts"], Mapping):
             got = f"a {type(state).__name__} of {abridge(state)}" if isinstance(state, Mapping) else repr(state)
             raise ValueError(f"the state of a Rewinder has the keys 'step' and 'parts', a mapping of names, got {got}.")
@@ -125,7 +125,7 @@ class Rewinder:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
+        """Read a file of :meth:`save`; ValueError if one byte of it has changed."""
         tensors, content = _files.unseal(_checks.path("path", path), "rewinder")
         with _files.blame(path, "a rewinder"):
             return cls.from_state_dict({"step": content["step"], "parts": _decode(content["parts"], tensors)})
@@ -137,7 +137,7 @@ def _check(name: str, part: Any) -> None:
 
 
 def _check_order(name: str, part: Any, state: Any) -> None:
-    """Raise where what an optimizer remembers of its parameters is not of them, in their order."""
+    """Raise unless what an optimizer remembers of its parameters fits them, in their order."""
     if not isinstance(part, Optimizer) or not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
         return
     pairs: list[tuple[Tensor, Mapping[Any, Any]]] = []
@@ -160,7 +160,7 @@ _ORDER = (
 
 
 def _groups(part: Any) -> list[dict[str, Any]]:
-    """The parameter groups whose learning rates a scheduler sets."""
+    """Return the parameter groups whose learning rates a scheduler sets."""
     return part.optimizer.param_groups if isinstance(part, LRScheduler) else []
 
 
@@ -193,9 +193,7 @@ def _restore(part: Any, state: Any) -> None:
 
 
 def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    resolve_names(
-        model, {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    )  # tied weights have one value
+    resolve_names(model, {name: value for name, value in state.items() if isinstance(value, Tensor)})  # ties have one value
     actual = {name: key for key, name in name_state_keys(model).items()}
     now = model.state_dict()
     new = OrderedDict((actual.get(name, name), value) for name, value in state.items())
@@ -217,7 +215,7 @@ _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedD
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashable, str]) -> Any:
-    """Return JSON of a value, with its tensors by key: what is one in memory has one key."""
+    """Return JSON of a value, with its tensors by key: those that are one in memory have one key."""
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")

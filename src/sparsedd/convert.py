@@ -32,7 +32,7 @@ from sparsedd._parameters import (
     parameters,
     strip_segments,
 )
-from sparsedd._state import strip_prefixes
+from sparsedd._state import is_weight, strip_prefixes
 
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
 
@@ -45,7 +45,7 @@ Places = dict[str, tuple[nn.Module, str]]  # the name of a weight in the model: 
 
 
 def from_torch_prune(model: nn.Module) -> Mask:
-    """The mask of a model that ``torch.nn.utils.prune`` has pruned, by any of its methods; the model stays as it is.
+    """Read the mask of a model that ``torch.nn.utils.prune`` has pruned, by any of its methods; the model stays as it is.
 
     Its parameters are those that carry a mask, be they weights or biases, under the names that they have once the pruning is
     taken out. Those that ``prune`` did not touch are not in it.
@@ -74,7 +74,7 @@ def from_torch_prune(model: nn.Module) -> Mask:
 
 
 def from_torch_prune_(model: nn.Module) -> Mask:
-    """The mask of :func:`from_torch_prune`, taken out of the model, whose pruned weights are exactly +0.0 from then on.
+    """Take the mask of :func:`from_torch_prune` out of the model, whose pruned weights are exactly +0.0 from then on.
 
     As ``prune.remove`` of each weight, but in place: the Parameters that the optimizer holds, their memory and their ties stay.
 
@@ -158,7 +158,7 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
 
 
 def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None) -> Mask:
-    """The mask of a checkpoint: of its ``weight_mask`` where ``torch.nn.utils.prune`` left any, else of weights that are zero.
+    """Read the mask of a checkpoint: from its ``weight_mask`` where ``torch.nn.utils.prune`` left any, else from zeros.
 
     The weights are then, as in :meth:`.Mask.nonzero`, those of two or more dimensions; a state dict does not tell what kinds of
     layers they are of, so pass ``names`` where it holds embeddings too. Names are those of the model inside ``torch.compile``
@@ -195,8 +195,7 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
             for name in map(strip_segments, check_names("names", names))
         ]
     else:
-        found = [n for n, t in weights.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
-        wanted = pairs or found
+        wanted = pairs or [name for name, tensor in weights.items() if is_weight(name, tensor)]
     for name in wanted:
         if name not in weights:
             raise ValueError(f"the state dict has no weights named {name!r}. It has {abridge(weights)}.")
@@ -214,7 +213,7 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint of a model pruned by ``torch.nn.utils.prune`` as one that a fresh model loads.
+    """Turn a checkpoint of a model pruned by ``torch.nn.utils.prune`` into one that a fresh model loads.
 
     Each pair of ``weight_orig`` and ``weight_mask`` becomes ``weight``, exactly +0.0 where it is pruned. All else is passed
     on, under names without those of wrappers, as :func:`from_state_dict` reads them.
@@ -243,7 +242,7 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_pruned(model: nn.Module) -> Places:
-    """Where the weights are that torch.nn.utils.prune has pruned."""
+    """Find the weights that torch.nn.utils.prune has pruned."""
     found: Places = {}
     for prefix, module in modules(model):
         for hook in module._forward_pre_hooks.values():
@@ -261,7 +260,7 @@ def _find_pruned(model: nn.Module) -> Places:
 
 
 def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
-    """Undo a pruning: the Parameter has its name again, and its values."""
+    """Undo a pruning: give the Parameter its name again, and its values."""
     for key, hook in [*module._forward_pre_hooks.items()]:
         if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == leaf:
             del module._forward_pre_hooks[key]
@@ -272,12 +271,12 @@ def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
 
 
 def _rename(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
-    """The tensors, of which those that torch.nn.utils.prune has pruned have their names again."""
+    """Give the tensors that torch.nn.utils.prune has pruned their names again."""
     return {now if (now := name.removesuffix("_orig")) in pruned else name: t for name, t in tensors.items()}
 
 
 def _untie(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mask of a tied weight under the first of its names, if it is that of all."""
+    """Return the mask of a tied weight under the first of its names; raise unless all its owners have it."""
     owners: dict[Hashable, list[str]] = {}
     for name, weight in weights.items():
         owners.setdefault(memory_key(weight), []).append(name)
@@ -292,7 +291,7 @@ def _untie(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[st
 
 
 def _read_masks(masks: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Bool tensors of masks that are zeros and ones in some dtype."""
+    """Return masks of zeros and ones in some dtype as bool tensors."""
     for name, mask in _check_dense(masks, "the mask of ").items():
         if not torch.equal(mask, (mask != 0).to(mask.dtype)):
             raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {abridge(mask.unique().tolist(), 4)}.")
@@ -300,7 +299,7 @@ def _read_masks(masks: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _check_dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
-    """The same tensors, if all their numbers are here."""
+    """Return the same tensors if all their numbers are here, else raise."""
     for name, tensor in check_undivided(tensors).items():
         if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
             raise ValueError(f"{what}{name!r} must be a dense tensor that holds its bits, got {tensor!r:.60}.")
@@ -308,14 +307,10 @@ def _check_dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any
 
 
 def _find_pairs(state: Mapping[str, Any]) -> list[str]:
-    """The weights that are there as ``_orig`` and ``_mask``."""
+    """Find the weights that are there as ``_orig`` and ``_mask``."""
     names = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
     for name in names:
         orig, mask = state[f"{name}_orig"], state[f"{name}_mask"]
         if getattr(orig, "shape", None) != getattr(mask, "shape", None) or name in state:
             raise ValueError(f"{name + '_orig'!r} and {name + '_mask'!r} are not as torch.nn.utils.prune leaves them.")
     return names
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()

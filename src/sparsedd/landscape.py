@@ -201,7 +201,7 @@ def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict
 
 
 def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> float:
-    """Measure how steeply the loss rises around a minimum: the mean of L(α) - L(0) over 0 < \\|α\\| ≤ radius, and over directions.
+    """Measure how steeply the loss rises from a minimum: the mean of L(α) - L(0) over 0 < \\|α\\| ≤ radius and directions.
 
     Along filter-normalised directions α is relative to the size of the weights, so that nets of one architecture compare.
 

@@ -82,7 +82,7 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
 def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Mapping[str, Tensor]:
     """Return the weights to count of a model, tied ones once, or those that a state dict has of them; it may hold more."""
     if isinstance(weights, nn.Module):
-        return check_present(check_undivided(drop_tied(select(weights, _find_weights(weights) if names is None else names))))
+        return check_present(drop_tied(select(weights, _find_weights(weights) if names is None else names)))
     found, first = resolve_names(model, weights), find_first_names(model)
     return check_undivided({n: found[first[n]] for n in _read(model, model, names) if first[n] in found})
 

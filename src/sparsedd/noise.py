@@ -57,7 +57,7 @@ FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Exactly round(rate · n) labels, chosen at random, are drawn anew.
+    """A noise that draws exactly round(rate · n) labels anew, chosen at random.
 
     Parameters
     ----------
@@ -80,8 +80,7 @@ class Symmetric:
 
     def __post_init__(self) -> None:
         _checks.share("rate", self.rate, one=True)
-        if self.draw not in ("uniform", "other", "permute"):
-            raise ValueError(f"draw must be 'uniform', 'other' or 'permute', got {self.draw!r}.")
+        _checks.one_of("draw", self.draw, ("uniform", "other", "permute"))
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
         true = _check(labels, num_classes, seed)
@@ -101,7 +100,7 @@ class Symmetric:
 
 @dataclass(frozen=True)
 class Asymmetric:
-    """Exactly round(rate · n_c) labels of each class c that flips become the class it is mistaken for.
+    """A noise in which exactly round(rate · n_c) labels of each class c that flips become the class it is mistaken for.
 
     Flips look at the true labels alone, so they never cascade.
 
@@ -127,14 +126,11 @@ class Asymmetric:
 
     def __post_init__(self) -> None:
         _checks.share("rate", self.rate, one=True)
-        if isinstance(self.flips, str):
-            if self.flips not in FLIPS:
-                raise ValueError(f"flips must be one of {', '.join(map(repr, FLIPS))} or a mapping, got {self.flips!r}.")
-        elif isinstance(self.flips, Mapping):
+        if isinstance(self.flips, Mapping):
             flips = {_checks.whole("flips", c): _checks.whole("flips", to) for c, to in self.flips.items()}
             object.__setattr__(self, "flips", _fix(flips))
         else:
-            raise TypeError(f"flips must be a name or a mapping from class to class, got {type(self.flips).__name__}.")
+            _checks.one_of("flips", self.flips, tuple(FLIPS), " or a mapping from class to class")
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
         true = _check(labels, num_classes, seed)
@@ -144,15 +140,14 @@ class Asymmetric:
                 raise ValueError(f"flips={self.flips!r} is for {classes} classes, got num_classes={num_classes}.")
         else:
             flips = dict(self.flips)
-            beyond = max([*flips, *flips.values()], default=-1)
-            if beyond >= num_classes:
-                raise ValueError(f"flips names class {beyond}, but there are only {num_classes} classes, from 0.")
+            if (last := max([*flips, *flips.values()], default=-1)) >= num_classes:
+                raise ValueError(f"flips names class {last}, but there are only {num_classes} classes, from 0.")
         return _like(_flip(true, flips, self.rate, ("asymmetric", seed)), labels)
 
 
 @dataclass(frozen=True)
 class Pairflip:
-    """Exactly round(rate · n_c) labels of each class c become c + 1, the last class the first.
+    """A noise in which exactly round(rate · n_c) labels of each class c become c + 1, the last class the first.
 
     >>> Pairflip(1.0)(torch.tensor([0, 1, 2]), 3, seed=0)
     tensor([1, 2, 0])
@@ -174,7 +169,7 @@ Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
 
 def _choose(rate: float, positions: Labels, key: _random.Key) -> Labels:
-    """The first round(rate · n) of the positions, in an order drawn from the key."""
+    """Return the first round(rate · n) of the positions, in an order drawn from the key."""
     count = round(_checks.share("rate", rate, one=True) * len(positions))
     return positions[_random.permutation(key, len(positions))[:count]]
 
@@ -192,10 +187,14 @@ def _check(labels: Tensor, num_classes: int, seed: int) -> Labels:
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:
         got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be an integer tensor of shape (n,), got {got}.")
-    true = labels.cpu().numpy().astype(np.int64)
-    if len(true) and not (true.min() >= 0 and true.max() < num_classes):
-        raise ValueError(f"labels must be in 0 ... {num_classes - 1}, got {true.min()} ... {true.max()}.")
-    return true
+    check_range("labels", labels, num_classes)
+    return labels.cpu().numpy().astype(np.int64)
+
+
+def check_range(what: str, labels: Tensor, num_classes: int) -> None:
+    """Raise unless all labels are classes, from 0 on."""
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
+        raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
 
 
 def _like(noisy: Labels, labels: Tensor) -> Tensor:

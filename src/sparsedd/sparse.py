@@ -91,7 +91,7 @@ class SparseLinear(nn.Module):
 
     @property
     def density(self) -> float:
-        """The share of the weights that is kept."""
+        """Share of the weights that is kept."""
         return len(self.values) / max(1, self.shape.numel())
 
     @property
@@ -122,7 +122,7 @@ class SparseLinear(nn.Module):
         return f"{self.shape[1]} to {self.shape[0]} features, {self.density:.2%} of the weights"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The outputs (..., out) for inputs (..., in)."""
+        """Compute outputs (..., out) from inputs (..., in)."""
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
             width = x.shape[-1] if x.dim() else 1
             raise ValueError(f"a layer of {self.shape[1]} inputs got {width}: its inputs have shape {tuple(x.shape)}.")
@@ -132,7 +132,7 @@ class SparseLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.shape[0])
 
     def narrow_(self) -> Tensor:
-        """Take, from now on, only the inputs that some weight looks at, (..., n); return their indices (n,).
+        """Drop the inputs that no weight looks at: take (..., n) from now on, and return the indices (n,) of those n.
 
         >>> keep = torch.tensor([[False, True, False, True]])
         >>> SparseLinear(nn.Linear(4, 1), keep).narrow_()
@@ -146,25 +146,28 @@ class SparseLinear(nn.Module):
         return live
 
     def _places(self) -> Tensor:
-        """Where the kept weights are in the flattened matrix."""
+        """Return the places of the kept weights in the flattened matrix."""
         rows = torch.arange(self.shape[0], device=self.columns.device).repeat_interleave(self.row_starts.diff())
         return rows * self.shape[1] + self.columns
 
     # The three products, all feature-major: x (in, b), y and g = ∂L/∂y (out, b).
 
     def product(self, x: Tensor, values: Tensor) -> Tensor:
-        """W x for the weights in ``values``."""
+        """Compute W x for the weights in ``values``."""
         return _weighted_sums(x, values, self.columns, self.row_starts)
 
     def adjoint(self, g: Tensor, values: Tensor) -> Tensor:
-        """Wᵀ g = ∂L/∂x"""
+        """Compute Wᵀ g = ∂L/∂x."""
         return _weighted_sums(g, values.index_select(0, self.by_column), self.rows, self.column_starts)
 
     def sampled(self, g: Tensor, x: Tensor) -> Tensor:
-        """g xᵀ at the kept places: ∂L/∂values"""
+        """Compute g xᵀ at the kept places: ∂L/∂values."""
         if len(self.places):
             return (g @ x.t()).flatten().index_select(0, self.places)
-        sampled: Tensor = torch.sparse.sampled_addmm(_pattern(self), g, x.t(), beta=0.0)  # 0: without the pattern's values
+        pattern = torch.sparse_csr_tensor(
+            self.row_starts, self.columns, self.values.detach(), self.shape, check_invariants=False
+        )
+        sampled: Tensor = torch.sparse.sampled_addmm(pattern, g, x.t(), beta=0.0)  # 0: without the pattern's values
         return sampled.values()
 
 
@@ -193,15 +196,10 @@ class _Linear(torch.autograd.Function):
 
 
 def _weighted_sums(table: Tensor, weights: Tensor, index: Tensor, starts: Tensor) -> Tensor:
-    """Row i is the sum of weights[k] · table[index[k]] over k from starts[i] up to starts[i + 1]."""
+    """Sum, for each row i, weights[k] · table[index[k]] over k from starts[i] up to starts[i + 1]."""
     mode_sum, include_last = 0, True
     sums: Tensor = torch.embedding_bag(table, index, starts, False, mode_sum, False, weights, include_last)[0]
     return sums
-
-
-def _pattern(layer: SparseLinear) -> Tensor:
-    """The kept places as a CSR tensor."""
-    return torch.sparse_csr_tensor(layer.row_starts, layer.columns, layer.values.detach(), layer.shape, check_invariants=False)
 
 
 def _digest(keep: Tensor) -> Tensor:
@@ -211,12 +209,12 @@ def _digest(keep: Tensor) -> Tensor:
 
 
 def _starts(rows: Tensor, count: int) -> Tensor:
-    """Where each row of a CSR matrix starts among its values."""
+    """Return where each row of a CSR matrix starts among its values."""
     return torch.cat([rows.new_zeros(1), rows.bincount(minlength=count).cumsum(0)])
 
 
 def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, Mask | None]:
-    """A copy of the model in which every masked Linear of a density under ``below`` is a :class:`SparseLinear`.
+    """Copy a model with every masked Linear of a density under ``below`` as a :class:`SparseLinear`.
 
     Returns
     -------
@@ -233,9 +231,7 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     >>> fast.values.shape, rest
     (torch.Size([20]), None)
     """
-    if not isinstance(mask, Mask):
-        raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
-    match(mask, model)  # another model raises
+    match(_checks.kind("mask", mask, Mask, "a Mask"), model)  # another model raises
     if not _checks.real("below", below) >= 0:
         raise ValueError(f"below must be a density of at least 0, got {below}.")
     fast: Any = mask.apply_(deepcopy(unwrap(model)))
@@ -302,7 +298,7 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
 
 
 def _find_module(model: nn.Module, path: str) -> nn.Module:
-    """A module by its path, through wrappers."""
+    """Find a module by its path, through wrappers."""
     for part in path.split(".") if path else ():
         model = unwrap(model._modules[part])  # type: ignore[arg-type]
     return model
