@@ -77,7 +77,7 @@ def test_tied_weights_count_once_buffers_norms_and_biases_never():
         (nn.Linear(2, 2), nn.Linear(3, 2), None, ValueError, r"'weight' has shape \(2, 2\) at the start and \(2, 3\) at the"),
         (net(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net().state_dict(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
-        (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no weights named 'fc'. There are conv.weight"),
+        (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net(), net(), "fc.weight", TypeError, r"write \['fc.weight'\]"),
         (net(), 3, None, TypeError, "weights must be a model or a mapping of names to tensors, got .* type int"),
         ([torch.ones(2, 2)], net(), None, TypeError, "type list"),

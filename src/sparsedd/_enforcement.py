@@ -105,9 +105,7 @@ class Enforcement:
         """
         if not self._hooks:
             raise RuntimeError("this enforcement has ended: call mask.enforce(model, optimizer) again.")
-        if not isinstance(mask, type(self.mask)):
-            raise TypeError(f"update takes a Mask, got {type(mask).__name__}.")
-        if not mask <= self.mask:
+        if not _checks.kind("mask", mask, type(self.mask), "a Mask") <= self.mask:
             raise ValueError(f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes.")
         self._begin(mask)
 
@@ -151,7 +149,7 @@ class Enforcement:
         self._hooks = []
 
     def _refresh(self, optimizers: Sequence[Optimizer]) -> set[str]:
-        pruned = self._find_pruned()
+        pruned = self._map_pruned()
         return {what for optimizer in optimizers for what in refresh_state(optimizer, pruned, self._births)}
 
     def _warn_of(self, left: set[str]) -> None:
@@ -162,7 +160,7 @@ class Enforcement:
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
-    def _find_pruned(self) -> dict[int, Tensor]:
+    def _map_pruned(self) -> dict[int, Tensor]:
         return {id(p): ~keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
@@ -174,7 +172,7 @@ class Enforcement:
         self._warn_of(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
-                forget_directions(optimizer, self._find_pruned())
+                forget_directions(optimizer, self._map_pruned())
 
     def _locate(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
         """Return the place of each weight now, with its bits and those of its mask."""

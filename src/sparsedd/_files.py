@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
@@ -115,15 +115,12 @@ def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], 
 
 def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
     """Read the kind of a sealed file, its tensors and its content; ValueError as for :func:`unseal`."""
-    with open(path, "rb") as file:  # whatever it is, no more of it is read than it has reason to hold
-        head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
-        start = head.find(_SEAL) + len(_SEAL)
+    with open(path, "rb") as file:
+        head, fits = _read_head(file)
+        start = head.find(_SEAL, 0, _BEGINNING) + len(_SEAL)
         if start < len(_SEAL):
             raise ValueError(f"{path} is not a {wanted or 'file'} saved by sparsedd, or it is damaged: it carries no seal.")
-        length = 8 + int.from_bytes(head[:8], "little")
-        if length <= min(size, _LONGEST):
-            head += file.read(max(0, length - len(head)))
-        if _measure_body(head[8:length]) != size - length:
+        if not fits:
             raise ValueError(
                 f"{path} is damaged or altered: its header tells another size than it has. Restore it from a copy."
             )
@@ -145,23 +142,25 @@ def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tupl
     return kind, tensors, content
 
 
-def _measure_body(header: bytes) -> Any:
-    """Return how many bytes follow a header, by what it says of each tensor; None where it says nothing."""
+def _read_head(file: BinaryIO) -> tuple[bytes, bool]:
+    """Read a file up to the end of its header, and no more than it has reason to hold; check that the sizes in it fit."""
+    head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
+    length = 8 + int.from_bytes(head[:8], "little")
+    if length <= min(size, _LONGEST):
+        head += file.read(max(0, length - len(head)))
     try:
-        return max(
-            (value["data_offsets"][1] for name, value in parse_json(header).items() if name != "__metadata__"), default=0
-        )
+        header = parse_json(head[8:length])
+        body = max((value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"), default=0)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return None
+        return head, False
+    return head[:length], bool(body == size - length)
 
 
 def is_foreign(path: Path) -> bool:
     """Return whether a whole safetensors file is of another program: it neither carries a seal nor says that it did."""
     with open(path, "rb") as file:
-        start, size = file.read(8), os.fstat(file.fileno()).st_size
-        length = int.from_bytes(start, "little")
-        header = file.read(length) if length <= min(size, _LONGEST) else b""
-    return _measure_body(header) == size - 8 - length and b"sparsedd" not in header and b"sha256" not in header
+        head, fits = _read_head(file)
+    return fits and b"sparsedd" not in head and b"sha256" not in head
 
 
 def digest(path: Path) -> str:

@@ -132,10 +132,8 @@ def _find_fresh(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: 
                 getattr(twin, "train", bool)()  # schedule-free ones ask for it
                 step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
                 step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
-        late = {
-            path: t for path, t in _walk_tensors(_read_state(twin, w)) if not t.any()
-        }  # of no gradient: it was born as zero
-        for path, t in (late | births.first).items():
+        zeros = {path: t for path, t in _walk_tensors(_read_state(twin, w)) if not t.any()}  # without a gradient they stay so
+        for path, t in (zeros | births.first).items():
             one = t.flatten()[0].item() if t.numel() == w.numel() else ...
             born[path] = one if one is ... or bool((t == one).all()) else None
     return born

@@ -99,10 +99,7 @@ def drop_tied(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """Look up parameters by name, in the order of the model; raise where no mask could hold one."""
     every = parameters(model)
-    wanted = dict.fromkeys(fit_name(strip_segments(name), every) for name in check_names("names", names))
-    for name in wanted:
-        if name not in every:
-            raise ValueError(f"the model has no parameter {name!r}. It has {abridge(every)}.")
+    wanted = set(find_names(names, every, "the model"))
     found = {name: p for name, p in every.items() if name in wanted}
     raw = _find_raw(model)
     for name, p in found.items():
@@ -225,15 +222,14 @@ def check_names(what: str, value: Any) -> list[str]:
 def locate(model: nn.Module, name: str) -> tuple[str, ...]:
     """Return the keys that lead to a parameter, those of wrappers among them."""
     keys: list[str] = []
-    *parts, leaf = name.split(".")
-    for part in [*parts, None]:
-        while key := _inside(model):
+    here: Any = model
+    for part in name.split("."):
+        while key := _inside(here):
             keys.append(key)
-            model = model._modules[key]  # type: ignore[assignment]
-        if part is not None:
-            keys.append(part)
-            model = model._modules[part]  # type: ignore[assignment]
-    return *keys, leaf
+            here = here._modules[key]
+        keys.append(part)
+        here = here._modules.get(part)  # the last part names a parameter
+    return tuple(keys)
 
 
 def follow(model: nn.Module, keys: tuple[str, ...]) -> nn.Parameter:
@@ -254,6 +250,15 @@ def fit_name(name: str, names: Collection[str]) -> str:
     while inner not in names and inner.startswith("module."):
         inner = inner.removeprefix("module.")
     return inner if inner in names else name
+
+
+def find_names(names: Iterable[str], every: Collection[str], owner: str) -> list[str]:
+    """Return names as they are in ``every``, which are those of the ``owner``; raise for one that is not there."""
+    found = [fit_name(strip_segments(name), every) for name in check_names("names", names)]
+    for name in found:
+        if name not in every:
+            raise ValueError(f"{owner} has no parameter {name!r}. It has {abridge(every)}.")
+    return found
 
 
 def abridge(names: Iterable[Any], most: int = 8) -> str:

@@ -105,7 +105,7 @@ class Pruner:
         UserWarning
             When as many of the weights that ``mask`` keeps are, or when a layer loses its last weight.
         """
-        return _warn_of_empty(self._prune(model, mask), mask)
+        return _warn_of_lost(self._prune(model, mask), mask)
 
     def _prune(self, model: nn.Module, mask: Mask | None) -> Mask:
         fraction = _checks.share("fraction", self.fraction, one=False)
@@ -124,7 +124,7 @@ class Pruner:
         >>> Pruner().prune_to(nn.Linear(10, 10), 0.97)
         Mask(3 of 100 weights, sparsity 97.00%)
         """
-        return _warn_of_empty(self._prune_to(model, sparsity, mask), mask)
+        return _warn_of_lost(self._prune_to(model, sparsity, mask), mask)
 
     def _prune_to(self, model: nn.Module, sparsity: float | Fraction, mask: Mask | None) -> Mask:
         density = 1 - _checks.share("sparsity", sparsity, one=False)
@@ -174,7 +174,7 @@ class Pruner:
         return Mask._of(new)
 
 
-def _warn_of_empty(mask: Mask, before: Mask | None) -> Mask:
+def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
     """Warn of layers that have no weights left and had some before, and return the mask."""
     empty = [name for name, keep in mask.items() if keep.numel() and not keep.any()]
     if empty := [name for name in empty if before is None or name not in before or before[name].any()]:

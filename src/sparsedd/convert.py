@@ -21,17 +21,7 @@ from torch.nn.utils import parametrize, prune
 from sparsedd import _checks
 from sparsedd._mask import Mask, warn_of_empty
 from sparsedd._match import match
-from sparsedd._parameters import (
-    abridge,
-    check_names,
-    check_undivided,
-    find_computed,
-    join,
-    memory_key,
-    modules,
-    parameters,
-    strip_segments,
-)
+from sparsedd._parameters import abridge, check_undivided, find_computed, find_names, join, memory_key, modules, parameters
 from sparsedd._state import is_weight, strip_prefixes
 
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
@@ -184,21 +174,13 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     >>> from_state_dict({"fc.weight_orig": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])})
     Mask(1 of 2 weights, sparsity 50.00%)
     """
-    state = strip_prefixes(state)
-    pairs = _find_pairs(state)
-    keep = _read_masks({name: state[f"{name}_mask"] for name in pairs})
-    masks = {f"{name}_mask" for name in pairs}
-    weights = _rename({name: t for name, t in state.items() if isinstance(t, Tensor) and name not in masks}, pairs)
+    every, keep = _split(state)
+    weights = {name: value for name, value in every.items() if isinstance(value, Tensor)}
     if names is not None:
-        wanted = [
-            name if name in weights else name.removeprefix("module.")
-            for name in map(strip_segments, check_names("names", names))
-        ]
+        wanted = find_names(names, weights, "the state dict")
     else:
-        wanted = pairs or [name for name, tensor in weights.items() if is_weight(name, tensor)]
+        wanted = [*keep] or [name for name, tensor in weights.items() if is_weight(name, tensor)]
     for name in wanted:
-        if name not in weights:
-            raise ValueError(f"the state dict has no weights named {name!r}. It has {abridge(weights)}.")
         if "parametrizations." in name:
             raise ValueError(
                 f"another weight is computed from {name!r} by a parametrization, and zeros here are none there: remove that "
@@ -207,8 +189,8 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     if not wanted:
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
     zeros = _check_dense({name: weights[name] for name in wanted if name not in keep})
-    keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
-    mask = Mask(_untie(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
+    owners = weights if keep and names is None else {name: weights[name] for name in wanted}
+    mask = Mask(_untie({name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}, owners))
     return warn_of_empty(mask) if zeros else mask
 
 
@@ -226,16 +208,8 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> Mask.nonzero(fresh) == from_torch_prune(pruned)
     True
     """
-    state = strip_prefixes(state)
-    pairs = _find_pairs(state)
-    keep = _read_masks({name: state[f"{name}_mask"] for name in pairs})
-    found: dict[str, Any] = {}
-    for name, value in state.items():
-        if (weight := name.removesuffix("_orig")) in pairs and weight != name:
-            found[weight] = value.detach().masked_fill(~keep[weight].to(value.device), 0)
-        elif not (name.endswith("_mask") and name.removesuffix("_mask") in pairs):
-            found[name] = value
-    return found
+    every, keep = _split(state)
+    return {n: v.detach().masked_fill(~keep[n].to(v.device), 0) if n in keep else v for n, v in every.items()}
 
 
 # ---------------------------------------------------------------- what both have
@@ -306,11 +280,14 @@ def _check_dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any
     return tensors
 
 
-def _find_pairs(state: Mapping[str, Any]) -> list[str]:
-    """Find the weights that are there as ``_orig`` and ``_mask``."""
-    names = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
-    for name in names:
+def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a state dict with ``weight`` for each pair of ``weight_orig`` and ``weight_mask``, and the masks."""
+    state = strip_prefixes(state)
+    pairs = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
+    for name in pairs:
         orig, mask = state[f"{name}_orig"], state[f"{name}_mask"]
         if getattr(orig, "shape", None) != getattr(mask, "shape", None) or name in state:
             raise ValueError(f"{name + '_orig'!r} and {name + '_mask'!r} are not as torch.nn.utils.prune leaves them.")
-    return names
+    masks = {f"{name}_mask": name for name in pairs}
+    keep = _read_masks({name: state[mask] for mask, name in masks.items()})
+    return _rename({name: value for name, value in state.items() if name not in masks}, pairs), keep

@@ -53,7 +53,8 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     >>> torch.equal(model.weight, before)
     True
     """
-    own, given = read_tensors(model), resolve_names(model, weights)
+    own = read_tensors(_checks.kind("model", model, nn.Module, "a torch.nn.Module"))
+    given = resolve_names(model, weights)
     for name, tensor in given.items():
         if name not in own:
             raise ValueError(f"the model has no parameter or buffer {name!r}. It has {abridge(own)}.")

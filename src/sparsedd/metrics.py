@@ -11,19 +11,16 @@ from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _random, _restored
 from sparsedd._parameters import (
-    abridge,
-    check_names,
     check_present,
     check_undivided,
     drop_tied,
     find_computed,
-    fit_name,
+    find_names,
     join,
     memory_key,
     modules,
     parameters,
     select,
-    strip_segments,
 )
 from sparsedd._prunable import select_prunable
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
@@ -90,15 +87,11 @@ def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Ma
 def _read_pair(start: Weights, end: Weights, names: Iterable[str] | None) -> list[dict[str, Tensor]]:
     """Return the weights to count of two state dicts, under the names of the first."""
     like = read_tensors(start)
-    wanted = None if names is None else [fit_name(strip_segments(name), like) for name in check_names("names", names)]
-    found = []
-    for state in (like, read_tensors(end, like)):
-        for name in wanted or ():
-            if name not in state:
-                raise ValueError(f"there are no weights named {name!r}. There are {abridge(state)}.")
-        chosen = [n for n, t in state.items() if is_weight(n, t)] if wanted is None else wanted
-        found.append(check_undivided({name: state[name] for name in chosen}))
-    return found
+    wanted = None if names is None else set(find_names(names, like, "start"))
+    return [
+        check_undivided({n: t for n, t in state.items() if (is_weight(n, t) if wanted is None else n in wanted)})
+        for state in (like, read_tensors(end, like))
+    ]
 
 
 def _find_weights(model: nn.Module) -> list[str]:

@@ -31,9 +31,7 @@ Model = TypeVar("Model", bound=nn.Module)
 BELOW = 0.35
 SAMPLED = 0.2  # the density below which sampling the product is faster than choosing from all of it
 
-with (
-    warnings.catch_warnings()
-):  # torch says once that its CSR support is in beta: here, since the filters are those of all threads
+with warnings.catch_warnings():  # torch says once that CSR is in beta: here, since all threads share the filters
     warnings.simplefilter("ignore")
     torch.zeros(1, 1, device="cpu").to_sparse_csr()
 
