@@ -146,7 +146,7 @@ def test_the_order_of_the_names_does_not_matter():
     [
         (mask_of(5, ["fc.weight", "scalar", "empty"]), "only one has 'conv.weight'"),
         (mask_of(5, ["fc.weight"]) & mask_of(5, ["fc.weight"]), "only one has 'scalar'"),
-        (Mask({**mask_of(5), "scalar": torch.ones(1).bool()}), r"shape of 'scalar': \(\) and \(1,\)"),
+        (Mask({**mask_of(5), "scalar": torch.ones(1).bool()}), r"'scalar' has shape \(\) in one and \(1,\) in the other"),
     ],
 )
 def test_algebra_of_unlike_masks_names_the_parameter(operator, other, named):

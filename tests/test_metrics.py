@@ -73,8 +73,8 @@ def test_tied_weights_count_once_buffers_norms_and_biases_never():
 @pytest.mark.parametrize(
     ("start", "end", "names", "error", "message"),
     [
-        (net(), nn.Linear(2, 2), None, ValueError, "not the same model: only one has 'conv.weight'"),
-        (nn.Linear(2, 2), nn.Linear(3, 2), None, ValueError, r"'weight' has shape \(2, 2\) at the start and \(2, 3\) at the"),
+        (net(), nn.Linear(2, 2), None, ValueError, "not of the same model: only one has 'conv.weight'"),
+        (nn.Linear(2, 2), nn.Linear(3, 2), None, ValueError, r"'weight' has shape \(2, 2\) in one and \(2, 3\) in the"),
         (net(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net().state_dict(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),

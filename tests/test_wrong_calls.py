@@ -204,8 +204,8 @@ CORE: list[Wrong] = [
     ("Mask: one name twice", lambda w: Mask({"a": TRUE, "_orig_mod.a": TRUE}), ValueError, "differ only by '_orig_mod.': a"),
     ("Mask: a name that is not there", lambda w: w.mask["fc"], Missing, "no parameter 'fc'. It has conv.weight, fc.weight"),
     ("Mask: an index", lambda w: w.mask[0], Missing, "no parameter 0. It has conv.weight"),
-    ("Mask: & of another model", lambda w: w.mask & w.foreign, ValueError, "different parameters: only one has 'conv.weight'"),
-    ("Mask: | of other shapes", lambda w: w.mask | w.reshaped, ValueError, r"shape of 'conv.weight': .* and \(2, 2\)"),
+    ("Mask: & of another model", lambda w: w.mask & w.foreign, ValueError, "not of the same model: only one has 'conv.weight'"),
+    ("Mask: | of other shapes", lambda w: w.mask | w.reshaped, ValueError, r"'conv.weight' has shape .* and \(2, 2\)"),
     ("Mask: - of another model", lambda w: w.foreign - w.mask, ValueError, "only one has '0.weight'"),
     ("Mask: <= of another model", lambda w: w.mask <= w.foreign, ValueError, "only one has 'conv.weight'"),
     ("Mask.dense: a string", lambda w: Mask.dense("model"), TypeError, "torch.nn.Module, got .* type str"),
@@ -267,7 +267,7 @@ CORE: list[Wrong] = [
         "Enforcement.update: foreign",
         lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(w.foreign)),
         ValueError,
-        "different parameters",
+        "not of the same model",
     ),
     ("prunable: a string", lambda w: prunable("model"), TypeError, "torch.nn.Module, got .* type str"),
     ("prunable: types by name", lambda w: prunable(w.model, types="Linear"), TypeError, r"classes, .*got \('Linear',\)"),
@@ -623,7 +623,7 @@ MODULES: list[Wrong] = [
     *(
         (f"landscape.interpolate: {what}", lambda w, f=f: landscape.interpolate(w.model, *f(w)), error, says)
         for what, f, error, says in (
-            ("two models", lambda w: (w.model, w.other, len), ValueError, "not the same model: only one has 'conv.weight'"),
+            ("two models", lambda w: (w.model, w.other, len), ValueError, "not of the same model: only one has 'conv.weight'"),
             ("no measure", lambda w: (w.model, w.model, None), TypeError, "measure must be a callable, .*got None"),
             ("no end", lambda w: (w.model, 1, len), TypeError, "mapping of names to tensors, got .* type int"),
             ("infinity", lambda w: (w.model, w.model, len, [INF]), ValueError, "alpha must be finite, got inf"),

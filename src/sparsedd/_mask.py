@@ -18,6 +18,7 @@ from sparsedd._optimizers import fill_
 from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
 from sparsedd._prunable import select_prunable
 from sparsedd._selection import array, count
+from sparsedd._state import check_same
 
 Model = TypeVar("Model", bound=nn.Module)
 M = TypeVar("M", bound="Mask")
@@ -131,12 +132,12 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def size(self) -> int:
-        """How many weights the mask speaks of, d."""
+        """Number of weights in the masked parameters, d."""
         return sum(keep.numel() for keep in self._keep.values())
 
     @property
     def remaining(self) -> int:
-        """How many of them are kept, Σm."""
+        """Number of kept weights, Σm."""
         return sum(count(array(keep)) for keep in self._keep.values())
 
     @property
@@ -195,12 +196,7 @@ class Mask(Mapping[str, Tensor]):
         return hash(self.digest())
 
     def _combine(self, other: "Mask", op: Callable[[Tensor, Tensor], Tensor]) -> Self:
-        for name in (*self, *other):
-            if name not in self or name not in other:
-                raise ValueError(f"the masks have different parameters: only one has {name!r}.")
-            ours, theirs = self._keep[name].shape, other._keep[name].shape
-            if ours != theirs:
-                raise ValueError(f"the masks differ in the shape of {name!r}: {tuple(ours)} and {tuple(theirs)}.")
+        check_same("the masks", self._keep, other._keep)
         return self._of({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
 
     # ---------------------------------------------------------------- using it

@@ -36,15 +36,6 @@ class NoisyLabels(Dataset[Any]):
     seed
         Of the noise.
 
-    Attributes
-    ----------
-    targets, clean
-        (n,) int64: the labels as trained on, and the original ones.
-    flipped
-        (n,) bool: where they differ.
-    rate
-        The realised rate, ``flipped.mean()``.
-
     Raises
     ------
     TypeError
@@ -95,22 +86,22 @@ class NoisyLabels(Dataset[Any]):
 
     @property
     def targets(self) -> Tensor:
-        """(n,) int64, as trained on."""
+        """Labels as trained on, (n,) int64."""
         return self._targets.clone()
 
     @property
     def clean(self) -> Tensor:
-        """(n,) int64, original."""
+        """Original labels, (n,) int64."""
         return self._clean.clone()
 
     @property
     def flipped(self) -> Tensor:
-        """(n,) bool, targets != clean."""
+        """Places where targets and clean differ, (n,) bool."""
         return self._targets != self._clean
 
     @property
     def rate(self) -> float:
-        """The realised rate, flipped.mean()."""
+        """Realised rate, ``flipped.mean()``."""
         return int(self.flipped.sum()) / max(len(self), 1)
 
     def __len__(self) -> int:
@@ -159,11 +150,10 @@ def _find_labels(dataset: Any, label: int | str) -> Tensor | None:
     if isinstance(dataset, Subset):
         if (labels := _find_labels(dataset.dataset, label)) is None:
             return None
-        indices = torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu")
-        if len(indices) and not (int(indices.min()) >= -len(labels) and int(indices.max()) < len(labels)):
-            got = f"{int(indices.min())} ... {int(indices.max())}"
-            raise ValueError(f"a Subset's indices must be below {len(labels)}, got {got}.")
-        return labels[indices]
+        try:
+            return labels[torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu")]
+        except IndexError as error:
+            raise ValueError(f"a Subset's indices must be below {len(labels)}: {error}.") from error
     if isinstance(dataset, ConcatDataset):
         parts = [_find_labels(part, label) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])

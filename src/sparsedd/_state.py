@@ -129,11 +129,13 @@ def is_weight(name: str, tensor: Tensor) -> bool:
     return tensor.dim() >= 2 and is_float(tensor) and "bias" not in name.rpartition(".")[2]
 
 
-def check_same(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> None:
+def check_same(what: str, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
     """Raise unless two states have the same names and shapes."""
-    for name in (*start, *end):
-        if name not in start or name not in end:
-            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
-        a, b = start[name].shape, end[name].shape
+    for name in (*first, *second):
+        if name not in first or name not in second:
+            raise ValueError(f"{what} are not of the same model: only one has {name!r}.")
+        a, b = first[name].shape, second[name].shape
         if a != b:
-            raise ValueError(f"{name!r} has shape {tuple(a)} at the start and {tuple(b)} at the end.")
+            raise ValueError(
+                f"{what} are not of the same model: {name!r} has shape {tuple(a)} in one and {tuple(b)} in the other."
+            )

@@ -139,7 +139,7 @@ def interpolate(
     [0.0, 0.25, 1.0]
     """
     starts, ends = ({n: t.detach().clone() for n, t in resolve_names(model, weights).items()} for weights in (start, end))
-    check_same(starts, ends)
+    check_same("start and end", starts, ends)
     _checks.function("measure", measure, "measure(model)")
     if recalibrate is not None:
         _checks.function("recalibrate", recalibrate, "recalibrate(model)")

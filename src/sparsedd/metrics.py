@@ -64,7 +64,7 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     """
     model = next((weights for weights in (end, start) if isinstance(weights, nn.Module)), None)
     starts, ends = _read_pair(start, end, names) if model is None else (_read(w, model, names) for w in (start, end))
-    check_same(starts, ends)
+    check_same("start and end", starts, ends)
     if not ends:
         raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
     total = 0.0

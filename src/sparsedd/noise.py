@@ -32,13 +32,9 @@ def _fix(flips: Mapping[int, int]) -> dict[int, int]:
     return _checks.Fixed("flips", flips, "Make another Asymmetric(rate, {1: 7})")
 
 
-def _cycle(classes: list[int]) -> dict[int, int]:
-    return dict(zip(classes, classes[1:] + classes[:1], strict=True))
-
-
 def _superclass_flips() -> dict[int, int]:
     members = [[c for c, s in enumerate(CIFAR100_SUPERCLASS) if s == superclass] for superclass in range(20)]
-    return {c: after for classes in members for c, after in _cycle(classes).items()}
+    return {c: after for classes in members for c, after in zip(classes, classes[1:] + classes[:1], strict=True)}
 
 
 #: Named flips, with the number of classes and which class becomes which. ``"cifar100"`` goes to the next class of the same

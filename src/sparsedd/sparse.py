@@ -51,17 +51,6 @@ class SparseLinear(nn.Module):
     It has first derivatives only.
     """
 
-    shape: torch.Size
-    values: nn.Parameter
-    bias: nn.Parameter | None
-    row_starts: Tensor
-    columns: Tensor
-    column_starts: Tensor
-    rows: Tensor
-    by_column: Tensor
-    places: Tensor
-    digest: Tensor  # of the kept places: values belong to these alone
-
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
         _checks.kind("linear", linear, nn.Linear, "a torch.nn.Linear")
@@ -71,21 +60,18 @@ class SparseLinear(nn.Module):
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
             )
         self.shape = linear.weight.shape
-        self.register_buffer("digest", _digest(keep).to(keep.device))
+        self.digest: Tensor = nn.Buffer(_digest(keep).to(keep.device))  # of the kept places: values belong to these alone
         self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
         self.train(linear.training)
         rows, columns = keep.nonzero(as_tuple=True)  # the values are in this order
         by_column = columns.argsort(stable=True)
-        for name, index in (
-            ("row_starts", _starts(rows, keep.shape[0])),
-            ("columns", columns),
-            ("column_starts", _starts(columns, keep.shape[1])),
-            ("rows", rows[by_column]),
-            ("by_column", by_column),
-        ):
-            self.register_buffer(name, index.to(torch.int32), persistent=False)
-        self.register_buffer("places", self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
+        self.row_starts: Tensor = nn.Buffer(_starts(rows, keep.shape[0]).int(), persistent=False)
+        self.columns: Tensor = nn.Buffer(columns.int(), persistent=False)
+        self.column_starts: Tensor = nn.Buffer(_starts(columns, keep.shape[1]).int(), persistent=False)
+        self.rows: Tensor = nn.Buffer(rows[by_column].int(), persistent=False)
+        self.by_column: Tensor = nn.Buffer(by_column.int(), persistent=False)
+        self.places: Tensor = nn.Buffer(self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
 
     @property
     def density(self) -> float:
@@ -100,12 +86,12 @@ class SparseLinear(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """How many inputs a sample has."""
+        """Number of inputs of a sample."""
         return self.shape[1]
 
     @property
     def out_features(self) -> int:
-        """How many outputs a sample gets."""
+        """Number of outputs of a sample."""
         return self.shape[0]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
