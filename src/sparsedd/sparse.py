@@ -59,10 +59,11 @@ class SparseLinear(nn.Module):
             raise ValueError(
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
             )
-        self.shape = linear.weight.shape
+        self.shape: torch.Size = linear.weight.shape
         self.digest: Tensor = nn.Buffer(_digest(keep).to(keep.device))  # of the kept places: values belong to these alone
-        self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
+        self.values: nn.Parameter = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
+        bias = linear.bias
+        self.bias: nn.Parameter | None = None if bias is None else nn.Parameter(bias.detach().clone(), bias.requires_grad)
         self.train(linear.training)
         rows, columns = keep.nonzero(as_tuple=True)  # the values are in this order
         by_column = columns.argsort(stable=True)
