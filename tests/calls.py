@@ -1,6 +1,7 @@
 """A small call of everything that is public: of each name the functions, of each class what it can do."""
 
 import copy
+import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,6 +45,12 @@ from sparsedd.phases import Advice, DoubleDescent, Interval, Landmarks, Phase, P
 from sparsedd.scores import accumulate_, gradient, magnitude, random
 from sparsedd.sparse import SparseLinear, compact, expand_
 
+# The modules that are public, and every public class and function by its name, but for names of types.
+MODULES = [name for name in (*sparsedd.__all__, *sparsedd._LAZY) if inspect.ismodule(getattr(sparsedd, name))]
+HOMES = {"": sparsedd} | {f"{name}.": getattr(sparsedd, name) for name in MODULES}
+ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
+PUBLIC = {prefix + name: getattr(home, name) for prefix, home in HOMES.items() for name in home.__all__}
+PUBLIC = {name: thing for name, thing in PUBLIC.items() if callable(thing) and name not in ALIASES}
 CALLS: dict[str, Callable[[Path], object]] = {}
 SMOKE = replace(Experiment().scaled("smoke"), levels=2, epochs=1)
 S, TRAIN, TEST = [0, 0.5, 0.9], [1.0, 1.0, 0.5], [0.8, 0.7, 0.85]

@@ -118,7 +118,7 @@ def of_file(name: str, file: str, change: Callable[[Path], bytes], read: Callabl
 
 
 def resealed(path: Path, change: Callable[[dict[str, torch.Tensor], Any], Any]) -> bytes:
-    kind, tensors, content = _files.opened(path)
+    kind, tensors, content = _files.read_sealed(path)
     return _files.seal(kind, tensors, change(tensors, content) or content)
 
 

@@ -277,9 +277,7 @@ def test_names_choose_among_masks_and_zeros():
     assert list(from_state_dict(state)) == ["fc.weight"]
     mask = from_state_dict(state, names=["conv.weight", "fc.weight"])
     assert mask.remaining == 2 * 9 + 72
-    with pytest.raises(
-        ValueError, match=r"no weights named 'fc.weight_orig'. It has conv.weight, conv.bias, fc.bias, fc.weight\."
-    ):
+    with pytest.raises(ValueError, match=r"no parameter 'fc.weight_orig'. It has conv.weight, conv.bias, fc.bias, fc.weight\."):
         from_state_dict(state, names=["fc.weight_orig"])
 
 
@@ -387,7 +385,7 @@ def test_a_layer_that_is_never_called_is_warned_of():
     [
         ({"b": torch.ones(3)}, None, "no weights to read, got no float tensor of two"),
         ({"w": torch.ones(2, 2, dtype=torch.int64)}, None, "no weights to read"),
-        ({"w": torch.ones(2, 2)}, ["v"], "no weights named 'v'. It has w"),
+        ({"w": torch.ones(2, 2)}, ["v"], "no parameter 'v'. It has w"),
         ({"w_orig": torch.ones(2, 2), "w_mask": torch.ones(2)}, None, "'w_orig' and 'w_mask' are not as torch"),
         (
             {"w_orig": torch.ones(2), "w_mask": torch.tensor([0, 3.0])},

@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from types import CodeType
@@ -26,7 +25,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from calls import CALLS
+from calls import CALLS, MODULES, PUBLIC
 from helpers import generators
 
 import sparsedd
@@ -224,19 +223,6 @@ def test_a_little_dependence_would_be_found():
 
 # ---------------------------------------------------------------- no global generator
 
-MODULES = ("convert", "distributed", "fleet", "landscape", "loggers", "metrics", "noise", "phases", "scores", "sparse")
-ABOVE = ("data", "experiments", "models", "plotting", "sweeps")
-ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
-
-
-def public() -> dict[str, Any]:
-    """Every public class and function by its name."""
-    found = {name: getattr(sparsedd, name) for name in sparsedd.__all__}
-    for module in (*MODULES, *ABOVE):
-        there = import_module(f"sparsedd.{module}")
-        found |= {f"{module}.{name}": getattr(there, name) for name in there.__all__}
-    return {name: value for name, value in found.items() if callable(value) and name not in ALIASES}
-
 
 def codes(value: Any) -> dict[str, CodeType]:
     """What can run of a class or function: its code, or that of everything that the class itself defines."""
@@ -254,11 +240,11 @@ def test_every_public_module_is_looked_at():
     there = {
         path.stem for path in Path(sparsedd.__file__).parent.iterdir() if path.suffix == ".py" or (path / "x").parent.is_dir()
     }
-    assert {name for name in there if not name.startswith("_")} - {"py", "cli"} == {*MODULES, *ABOVE}
+    assert {name for name in there if not name.startswith("_")} - {"py", "cli"} == {*MODULES}
 
 
 def test_every_public_callable_has_a_call():
-    assert set(public()) == set(CALLS)
+    assert set(PUBLIC) == set(CALLS)
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +275,7 @@ def test_no_public_call_changes_a_global_generator(called):
 
 
 def test_the_calls_leave_out_nothing_that_is_public(called):
-    every = {f"{name}.{part}": code for name, value in public().items() for part, code in codes(value).items()}
+    every = {f"{name}.{part}": code for name, value in PUBLIC.items() for part, code in codes(value).items()}
     assert {name for name, code in every.items() if code not in called[1]} == set()
 
 

@@ -172,7 +172,7 @@ def test_one_process_agrees_with_itself():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(TypeError, match="got dict"):
+    with pytest.raises(TypeError, match="type dict"):
         distributed.agree({"w": torch.tensor([True])})
     for wrong, error in ((0, ValueError), (float("inf"), ValueError), ("30", TypeError)):
         with pytest.raises(error, match="timeout must be"):

@@ -619,7 +619,7 @@ def test_update_to_what_is_not_smaller_changes_nothing():
             enforcement.update(mask | half(model, seed=1))
         with pytest.raises(ValueError, match="only one has 'conv.weight'"):
             enforcement.update(Mask({"fc.weight": mask["fc.weight"]}))
-        with pytest.raises(TypeError, match="takes a Mask, got dict"):
+        with pytest.raises(TypeError, match="mask must be a Mask, got .* type dict"):
             enforcement.update(dict(mask))
         assert everything(model) == before
         assert enforcement.mask == mask

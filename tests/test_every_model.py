@@ -21,7 +21,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.optim import SGD, Adam
 
 from sparsedd import Mask, Pruner, Rewinder, metrics, prunable, scores
-from sparsedd._parameters import unwrapped
+from sparsedd._parameters import unwrap
 from sparsedd._prunable import PRUNABLE
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
@@ -111,7 +111,7 @@ def process_group(tmp_path):
 @pytest.mark.parametrize("make", [partial(SGD, lr=0.1, momentum=0.9), partial(Adam, lr=0.01, eps=1e-3)], ids=["SGD", "Adam"])
 def test_every_kind_is_pruned_trained_rewound_and_measured(kind, make, tmp_path):
     model, x = KINDS[kind][0](), KINDS[kind][1]
-    inner = filled(unwrapped(model))
+    inner = filled(unwrap(model))
     x = torch.linspace(-2, 2, 48).reshape(2, 4, 6).to(next(inner.parameters()).dtype) if x is None else x
     spectral = kind == "spectral_norm"
     names = prunable(model, types=(*PRUNABLE, *RECURRENT, nn.Embedding), exclude="0" if spectral else ())

@@ -94,10 +94,10 @@ def test_repr_is_a_sentence():
     ("keep", "error", "message"),
     [
         ({}, ValueError, "at least one parameter, got none"),
-        ([torch.ones(2).bool()], TypeError, "got list"),
+        ([torch.ones(2).bool()], TypeError, "of type list"),
         ({"w": torch.ones(2)}, TypeError, r"'w' must be a bool tensor.*got torch.float32"),
         ({"w": [True]}, TypeError, "'w' must be a bool tensor.*got list"),
-        ({0: torch.ones(2).bool()}, TypeError, "names of a mask are strings, got 0"),
+        ({0: torch.ones(2).bool()}, TypeError, "a name must be a string, got 0"),
         ({"a.w": torch.ones(1).bool(), "a._orig_mod.w": torch.ones(1).bool()}, ValueError, "differ only by '_orig_mod.'"),
     ],
 )
@@ -146,7 +146,7 @@ def test_the_order_of_the_names_does_not_matter():
     [
         (mask_of(5, ["fc.weight", "scalar", "empty"]), "only one has 'conv.weight'"),
         (mask_of(5, ["fc.weight"]) & mask_of(5, ["fc.weight"]), "only one has 'scalar'"),
-        (Mask({**mask_of(5), "scalar": torch.ones(1).bool()}), r"shape of 'scalar': \(\) and \(1,\)"),
+        (Mask({**mask_of(5), "scalar": torch.ones(1).bool()}), r"'scalar' has shape \(\) in one and \(1,\) in the other"),
     ],
 )
 def test_algebra_of_unlike_masks_names_the_parameter(operator, other, named):
@@ -338,7 +338,7 @@ def test_a_mask_of_another_model_changes_nothing(method):
         getattr(Mask({"conv.weight": keep, "fc.weight": torch.zeros(48, 3).bool()}), method)(model)
     with pytest.raises(ValueError, match=r"no parameter 'fc2.weight'. It has conv.weight, conv.bias, fc.weight, fc.bias"):
         getattr(Mask({"conv.weight": keep, "fc2.weight": torch.zeros(3, 48).bool()}), method)(model)
-    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got dict"):
+    with pytest.raises(TypeError, match=r"must be a torch.nn.Module, got .* type dict"):
         getattr(Mask({"conv.weight": keep}), method)(dict(model.named_parameters()))
     assert everything(model) == before
 

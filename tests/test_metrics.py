@@ -73,14 +73,14 @@ def test_tied_weights_count_once_buffers_norms_and_biases_never():
 @pytest.mark.parametrize(
     ("start", "end", "names", "error", "message"),
     [
-        (net(), nn.Linear(2, 2), None, ValueError, "not the same model: only one has 'conv.weight'"),
-        (nn.Linear(2, 2), nn.Linear(3, 2), None, ValueError, r"'weight' has shape \(2, 2\) at the start and \(2, 3\) at the"),
+        (net(), nn.Linear(2, 2), None, ValueError, "not of the same model: only one has 'conv.weight'"),
+        (nn.Linear(2, 2), nn.Linear(3, 2), None, ValueError, r"'weight' has shape \(2, 2\) in one and \(2, 3\) in the"),
         (net(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net().state_dict(), net(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
-        (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no weights named 'fc'. There are conv.weight"),
+        (net().state_dict(), net().state_dict(), ["fc"], ValueError, "no parameter 'fc'. It has conv.weight"),
         (net(), net(), "fc.weight", TypeError, r"write \['fc.weight'\]"),
-        (net(), 3, None, TypeError, "weights must be a model or a mapping of names to tensors, got int"),
-        ([torch.ones(2, 2)], net(), None, TypeError, "got list"),
+        (net(), 3, None, TypeError, "weights must be a model or a mapping of names to tensors, got .* type int"),
+        ([torch.ones(2, 2)], net(), None, TypeError, "type list"),
     ],
 )
 def test_distances_between_what_has_none(start, end, names, error, message):
@@ -300,7 +300,7 @@ def test_no_samples_is_an_error(batches):
     with pytest.raises(ValueError, match="at least one sample, got none"):
         metrics.evaluate(model, batches, loss=lambda out, target: out.sum())
     assert everything(model) == before
-    with pytest.raises(TypeError, match="got int"):
+    with pytest.raises(TypeError, match="type int"):
         metrics.evaluate(3, [batch(0)])
 
 

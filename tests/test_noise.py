@@ -232,7 +232,7 @@ def test_permute_mixes():
 
 def test_symmetric_arguments():
     for wrong in ("all", None, 3, []):
-        with pytest.raises(ValueError, match="draw must be 'uniform', 'other' or 'permute', got"):
+        with pytest.raises((ValueError, TypeError), match="draw must be one of 'uniform', 'other', 'permute', got"):
             Symmetric(0.2, wrong)
     with pytest.raises(ValueError, match="draw='other' needs at least two classes, got 1"):
         Symmetric(0.2, "other")(torch.zeros(10, dtype=torch.int64), 1, 0)
@@ -304,9 +304,9 @@ def test_cifar100_flips_go_round_five_classes(flips):
         (
             "cifar",
             ValueError,
-            "flips must be one of 'mnist', 'cifar10', 'cifar100', 'cifar100-index' or a mapping, got 'cifar'",
+            "flips must be one of 'mnist', 'cifar10', 'cifar100', 'cifar100-index' or a mapping from .*, got 'cifar'",
         ),
-        ([1, 0], TypeError, "flips must be a name or a mapping from class to class, got list"),
+        ([1, 0], TypeError, r"or a mapping from class to class, got \[1, 0\]"),
         ({0: -1}, ValueError, "flips must be at least 0, got -1"),
         ({0.0: 1}, TypeError, "flips must be an integer, got 0.0"),
     ],

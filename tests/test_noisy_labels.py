@@ -322,7 +322,7 @@ GOOD = TensorDataset(X, LABELS)
         (
             lambda: NoisyLabels(GOOD, 0.2),
             TypeError,
-            r"noise must be a callable such as sparsedd.noise.Symmetric\(0.2\), got 0.2",
+            r"noise must be a callable, such as sparsedd.noise.Symmetric\(0.2\), got 0.2",
         ),
         (lambda: NoisyLabels(GOOD, OTHER, label=1.0), TypeError, "label must be an index or the key of a dict item, got 1.0"),
         (lambda: NoisyLabels(GOOD, OTHER, label=True), TypeError, "got True"),
@@ -420,9 +420,9 @@ def test_labels_that_are_known_are_found_without_reading_an_item(dataset, label,
     assert found.clean.dtype == torch.int64
 
 
-@pytest.mark.parametrize(("indices", "shown"), [([0, N], f"0 ... {N}"), ([-N - 1, 2], f"{-N - 1} ... 2")])
+@pytest.mark.parametrize(("indices", "shown"), [([0, N], N), ([-N - 1, 2], -N - 1)])
 def test_a_subset_beyond_its_data_set_is_refused(indices, shown):
-    with pytest.raises(ValueError, match=rf"a Subset's indices must be below {N}, got {shown}\."):
+    with pytest.raises(ValueError, match=rf"a Subset's indices must be below {N}: index {shown} is out of bounds"):
         NoisyLabels(Subset(NAMED, indices), OTHER, label=2)
     with pytest.raises(ValueError, match="label=-4, but the dataset has 3 tensors"):
         NoisyLabels(NAMED, OTHER, label=-4)

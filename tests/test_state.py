@@ -268,7 +268,7 @@ def test_a_checkpoint_says_where_its_state_dict_is(use):
 
 
 def test_values_that_are_no_tensors_are_named_and_not_printed():
-    with pytest.raises(TypeError, match=r"got 'weight' of type list\.$"):
+    with pytest.raises(TypeError, match=r"'weight' must be a tensor, got one of type list\.$"):
         landscape.at(nn.Linear(2, 1), {"weight": [[0.0] * 1000]}).__enter__()
 
 

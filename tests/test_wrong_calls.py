@@ -20,6 +20,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from calls import PUBLIC
 from helpers import batch, bits, everything, generators, net
 from matplotlib import pyplot
 from torch import Tensor, nn
@@ -192,9 +193,9 @@ TRUE = torch.ones(2, dtype=torch.bool)
 SHAPES = r"\(3, 48\) in the model and \(2, 2\) in the mask"
 
 CORE: list[Wrong] = [
-    ("Mask: a list", lambda w: Mask([TRUE]), TypeError, "map parameter names to bool tensors, got list"),
+    ("Mask: a list", lambda w: Mask([TRUE]), TypeError, "parameter names and bool tensors, got .* type list"),
     ("Mask: empty", lambda w: Mask({}), ValueError, "needs at least one parameter, got none"),
-    ("Mask: a number as name", lambda w: Mask({1: TRUE}), TypeError, "names of a mask are strings, got 1"),
+    ("Mask: a number as name", lambda w: Mask({1: TRUE}), TypeError, "a name must be a string, got 1"),
     ("Mask: floats", lambda w: Mask({"w": torch.ones(2)}), TypeError, "bool tensor, True = kept, got torch.float32: use"),
     ("Mask: a list of bools", lambda w: Mask({"w": [True]}), TypeError, "bool tensor, True = kept, got list"),
     ("Mask: an array", lambda w: Mask({"w": np.ones(2, bool)}), TypeError, "bool tensor, True = kept, got ndarray"),
@@ -203,11 +204,11 @@ CORE: list[Wrong] = [
     ("Mask: one name twice", lambda w: Mask({"a": TRUE, "_orig_mod.a": TRUE}), ValueError, "differ only by '_orig_mod.': a"),
     ("Mask: a name that is not there", lambda w: w.mask["fc"], Missing, "no parameter 'fc'. It has conv.weight, fc.weight"),
     ("Mask: an index", lambda w: w.mask[0], Missing, "no parameter 0. It has conv.weight"),
-    ("Mask: & of another model", lambda w: w.mask & w.foreign, ValueError, "different parameters: only one has 'conv.weight'"),
-    ("Mask: | of other shapes", lambda w: w.mask | w.reshaped, ValueError, r"shape of 'conv.weight': .* and \(2, 2\)"),
+    ("Mask: & of another model", lambda w: w.mask & w.foreign, ValueError, "not of the same model: only one has 'conv.weight'"),
+    ("Mask: | of other shapes", lambda w: w.mask | w.reshaped, ValueError, r"'conv.weight' has shape .* and \(2, 2\)"),
     ("Mask: - of another model", lambda w: w.foreign - w.mask, ValueError, "only one has '0.weight'"),
     ("Mask: <= of another model", lambda w: w.mask <= w.foreign, ValueError, "only one has 'conv.weight'"),
-    ("Mask.dense: a string", lambda w: Mask.dense("model"), TypeError, "torch.nn.Module, got str"),
+    ("Mask.dense: a string", lambda w: Mask.dense("model"), TypeError, "torch.nn.Module, got .* type str"),
     ("Mask.dense: one name", lambda w: Mask.dense(w.model, "fc.weight"), TypeError, r"got the string .*write \['fc.weight'\]"),
     ("Mask.dense: unknown name", lambda w: Mask.dense(w.model, ["fc"]), ValueError, "no parameter 'fc'. It has conv.weight"),
     ("Mask.dense: numbers", lambda w: Mask.dense(w.model, [1]), TypeError, r"collection of strings, got \[1\]"),
@@ -216,48 +217,28 @@ CORE: list[Wrong] = [
     ("Mask.dense: used up names", lambda w: Mask.dense(w.model, iter(())), ValueError, "at least one parameter, got none"),
     ("Mask.dense: no weights", lambda w: Mask.dense(nn.Tanh()), ValueError, "nothing to prune: Tanh has no weights"),
     ("Mask.dense: lazy", lambda w: Mask.dense(w.lazy), RuntimeError, "'weight' has no shape yet: run a batch"),
-    ("Mask.nonzero: None", lambda w: Mask.nonzero(None), TypeError, "torch.nn.Module, got NoneType"),
+    ("Mask.nonzero: None", lambda w: Mask.nonzero(None), TypeError, "torch.nn.Module, got .* type NoneType"),
     ("Mask.nonzero: meta", lambda w: Mask.nonzero(w.meta), RuntimeError, "'weight' is on the meta device .*load them first"),
     ("Mask.apply_: another model", lambda w: w.mask.apply_(w.other), ValueError, "no parameter 'conv.weight'. It has 0.weight"),
     ("Mask.apply_: other shapes", lambda w: w.reshaped.apply_(w.model), ValueError, "belongs to another model"),
-    ("Mask.apply_: a state dict", lambda w: w.mask.apply_(w.weights), TypeError, "torch.nn.Module, got dict"),
-    ("Mask.apply_: the optimizer", lambda w: w.mask.apply_(w.optimizer), TypeError, "torch.nn.Module, got SGD"),
-    (
-        "Mask.apply_to_grads_: another model",
-        lambda w: w.mask.apply_to_grads_(w.other),
-        ValueError,
-        "no parameter 'conv.weight'",
-    ),
+    ("Mask.apply_: a state dict", lambda w: w.mask.apply_(w.weights), TypeError, "torch.nn.Module, got .* type dict"),
+    ("Mask.apply_: the optimizer", lambda w: w.mask.apply_(w.optimizer), TypeError, "torch.nn.Module, got .* type SGD"),
+    ("Mask.apply_to_grads_: another model", lambda w: w.mask.apply_to_grads_(w.other), ValueError, "parameter 'conv.weight'"),
     ("Mask.holds: another model", lambda w: w.foreign.holds(w.model), ValueError, "no parameter '0.weight'"),
     ("Mask.holds: meta", lambda w: Mask.dense(w.meta).holds(w.meta), RuntimeError, "'weight' is on the meta device"),
-    (
-        "Mask.enforce: no optimizer",
-        lambda w: w.mask.enforce(w.model),
-        TypeError,
-        r"needs the optimizers .* mask.enforce\(model",
-    ),
+    ("Mask.enforce: no optimizer", lambda w: w.mask.enforce(w.model), TypeError, r"the optimizers .* mask.enforce\(model"),
     ("Mask.enforce: a list", lambda w: w.mask.enforce(w.model, [w.optimizer]), TypeError, "got list: pass them one by one"),
-    (
-        "Mask.enforce: a model",
-        lambda w: w.mask.enforce(w.model, w.model),
-        TypeError,
-        "optimizers of torch.optim, got Sequential",
-    ),
+    ("Mask.enforce: a model", lambda w: w.mask.enforce(w.model, w.model), TypeError, "of torch.optim, got Sequential"),
     ("Mask.enforce: a class", lambda w: w.mask.enforce(w.model, SGD), TypeError, "optimizers of torch.optim, got type"),
     ("Mask.enforce: swapped", lambda w: w.mask.enforce(w.optimizer, w.model), TypeError, "torch.optim, got Sequential"),
-    (
-        "Mask.enforce: another's",
-        lambda w: w.mask.enforce(w.model, w.stranger),
-        ValueError,
-        "SGD holds no parameter of the model",
-    ),
+    ("Mask.enforce: another's", lambda w: w.mask.enforce(w.model, w.stranger), ValueError, "holds no parameter of the model"),
     ("Mask.enforce: foreign", lambda w: w.foreign.enforce(w.model, w.optimizer), ValueError, "no parameter '0.weight'"),
     ("Mask.to: unknown", lambda w: w.mask.to("gpu"), ValueError, "device must be one that torch .*'cpu' or 'cuda', got 'gpu'"),
     ("Mask.to: a float", lambda w: w.mask.to(0.5), TypeError, "device must be a torch.device or its name, .*got 0.5"),
     ("Mask.to: absent", lambda w: w.mask.to("cuda:99"), RuntimeError, "device must be .*got 'cuda:99'.*use .*'cpu'"),
     ("Mask.to: meta", lambda w: w.mask.to("meta"), ValueError, "torch computes on, .* got 'meta'"),
     ("Mask.from_state_dict: floats", lambda w: Mask.from_state_dict(w.weights), TypeError, "got torch.float32: use"),
-    ("Mask.from_state_dict: None", lambda w: Mask.from_state_dict(None), TypeError, "map parameter names .* got NoneType"),
+    ("Mask.from_state_dict: None", lambda w: Mask.from_state_dict(None), TypeError, "bool tensors, got None of type NoneType"),
     ("Mask.save: a number", lambda w: w.mask.save(3), TypeError, "path must be a string or a path, got 3 of type int"),
     ("Mask.save: a folder", lambda w: w.mask.save(w.folder / "there"), IsADirectoryError, "there"),
     ("Mask.save: under a file", lambda w: w.mask.save(w.folder / "text" / "mask"), FileExistsError, "text"),
@@ -274,7 +255,7 @@ CORE: list[Wrong] = [
         "Enforcement.update: None",
         lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(None)),
         TypeError,
-        "update takes a Mask, got NoneType",
+        "mask must be a Mask, got None",
     ),
     (
         "Enforcement.update: regrowing",
@@ -286,20 +267,15 @@ CORE: list[Wrong] = [
         "Enforcement.update: foreign",
         lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(w.foreign)),
         ValueError,
-        "different parameters",
+        "not of the same model",
     ),
-    ("prunable: a string", lambda w: prunable("model"), TypeError, "torch.nn.Module, got str"),
+    ("prunable: a string", lambda w: prunable("model"), TypeError, "torch.nn.Module, got .* type str"),
     ("prunable: types by name", lambda w: prunable(w.model, types="Linear"), TypeError, r"classes, .*got \('Linear',\)"),
     ("prunable: an instance", lambda w: prunable(w.model, types=(w.line,)), TypeError, "classes, .*got .*Linear"),
     ("prunable: no types", lambda w: prunable(w.model, types=()), ValueError, r"nothing to prune: Sequential .*\(none\)"),
     ("prunable: unmatched", lambda w: prunable(w.model, exclude="fc9"), ValueError, "'fc9' matches no .* They are conv.weight"),
     ("prunable: exclude a number", lambda w: prunable(w.model, exclude=3), TypeError, "collection of strings, got 3"),
-    (
-        "prunable: all excluded",
-        lambda w: prunable(w.model, exclude="*"),
-        ValueError,
-        "nothing to prune: .*besides the excluded",
-    ),
+    ("prunable: all excluded", lambda w: prunable(w.model, exclude="*"), ValueError, "to prune: .*besides the excluded"),
     ("prunable: lazy", lambda w: prunable(w.lazy), RuntimeError, "'weight' has no shape yet: run a batch"),
     *(
         (f"Pruner: fraction {got!r}", lambda w, got=got: Pruner(fraction=got), error, f"fraction must be .*{says}")
@@ -320,16 +296,11 @@ CORE: list[Wrong] = [
     ("Pruner: a number as score", lambda w: Pruner(3), TypeError, "score must be .* got 3"),
     ("Pruner: no score", lambda w: Pruner(None), TypeError, "score must be .* got None"),
     ("Pruner: no seed", lambda w: Pruner(scores.random), TypeError, r"scores.random\(seed\), got scores.random itself"),
-    ("Pruner: unknown scope", lambda w: Pruner(scope="local"), ValueError, "'global' or 'layer', got 'local'"),
-    ("Pruner: no scope", lambda w: Pruner(scope=None), TypeError, "'global' or 'layer', got None"),
-    ("Pruner.prune: a string", lambda w: Pruner().prune("model"), TypeError, "torch.nn.Module, got str"),
-    (
-        "Pruner.prune: swapped",
-        lambda w: Pruner().prune(w.mask, w.model),
-        TypeError,
-        "mask must be a Mask or None, got Sequential",
-    ),
-    ("Pruner.prune: a dict", lambda w: Pruner().prune(w.model, dict(w.mask)), TypeError, "Mask or None, got dict"),
+    ("Pruner: unknown scope", lambda w: Pruner(scope="local"), ValueError, "'global', 'layer', got 'local'"),
+    ("Pruner: no scope", lambda w: Pruner(scope=None), TypeError, "'global', 'layer', got None"),
+    ("Pruner.prune: a string", lambda w: Pruner().prune("model"), TypeError, "torch.nn.Module, got .* type str"),
+    ("Pruner.prune: swapped", lambda w: Pruner().prune(w.mask, w.model), TypeError, "a Mask or None, got .* type Sequential"),
+    ("Pruner.prune: a dict", lambda w: Pruner().prune(w.model, dict(w.mask)), TypeError, "Mask or None, got .* type dict"),
     ("Pruner.prune: foreign", lambda w: Pruner().prune(w.model, w.foreign), ValueError, "no parameter '0.weight'"),
     ("Pruner.prune: other shapes", lambda w: Pruner().prune(w.model, w.reshaped), ValueError, "belongs to another model"),
     ("Pruner.prune: sparse already", lambda w: Pruner().prune(w.zeros), RuntimeError, r"Pass the mask; .*nonzero\(model\)"),
@@ -342,7 +313,7 @@ CORE: list[Wrong] = [
         "Pruner.prune: score of arrays",
         lambda w: Pruner(lambda n, p: p.detach().numpy()).prune(w.model),
         TypeError,
-        "got ndarray",
+        "must be a tensor, got .* type ndarray",
     ),
     (
         "Pruner.prune: score of means",
@@ -350,12 +321,7 @@ CORE: list[Wrong] = [
         ValueError,
         r"\(3, 1, 3, 3\), got",
     ),
-    (
-        "Pruner.prune: bool score",
-        lambda w: Pruner(lambda n, p: p > 0).prune(w.model),
-        TypeError,
-        "real numbers, got torch.bool",
-    ),
+    ("Pruner.prune: bool score", lambda w: Pruner(lambda n, p: p > 0).prune(w.model), TypeError, "numbers, got torch.bool"),
     ("Pruner.reaching: a percentage", lambda w: Pruner.reaching(90, 8), ValueError, "got 90.*did you mean 0.9"),
     ("Pruner.reaching: one level", lambda w: Pruner.reaching(0.9, 1), ValueError, "levels must be at least 2, got 1"),
     ("sweeps.workers: none", lambda w: sweeps.workers(0).__enter__(), ValueError, "count must be at least 1, got 0"),
@@ -385,37 +351,17 @@ CORE: list[Wrong] = [
         "of 'optimizer' does not fit",
     ),
     ("Rewinder.rewind: meta", lambda w: Rewinder(m=w.line).rewind(m=w.meta), ValueError, "call model.to_empty"),
-    (
-        "Rewinder.rewind: another type",
-        lambda w: w.start.rewind(model=w.double),
-        ValueError,
-        r"model.to\(torch.float32\)",
-    ),
+    ("Rewinder.rewind: another type", lambda w: w.start.rewind(model=w.double), ValueError, r"model.to\(torch.float32\)"),
     ("Rewinder.state_dict: a function", lambda w: Rewinder(p=Odd()).state_dict(), TypeError, "p.hook is a builtin_function"),
-    (
-        "Rewinder.from_state_dict: empty",
-        lambda w: Rewinder.from_state_dict({}),
-        ValueError,
-        "'step' and 'parts', .*got a dict of",
-    ),
-    (
-        "Rewinder.from_state_dict: a list",
-        lambda w: Rewinder.from_state_dict([1]),
-        ValueError,
-        r"'step' and 'parts', .*got \[1\]",
-    ),
+    ("Rewinder.from_state_dict: empty", lambda w: Rewinder.from_state_dict({}), ValueError, "and 'parts', .*got a dict of"),
+    ("Rewinder.from_state_dict: a list", lambda w: Rewinder.from_state_dict([1]), ValueError, r"and 'parts', .*got \[1\]"),
     (
         "Rewinder.from_state_dict: negative step",
         lambda w: Rewinder.from_state_dict({"step": -1, "parts": {}}),
         ValueError,
         "step must be at least 0, got -1",
     ),
-    (
-        "Rewinder.save: a function",
-        lambda w: Rewinder(p=Odd()).save(w.folder / "new"),
-        TypeError,
-        "p.hook is a builtin_function",
-    ),
+    ("Rewinder.save: a function", lambda w: Rewinder(p=Odd()).save(w.folder / "new"), TypeError, "is a builtin_function"),
     ("Rewinder.save: a number", lambda w: w.start.save(1.5), TypeError, "a string or a path, got 1.5"),
     ("Rewinder.load: not there", lambda w: Rewinder.load(w.folder / "nope"), FileNotFoundError, "nope"),
     ("Rewinder.load: a mask", lambda w: Rewinder.load(w.folder / "mask"), ValueError, "mask holds a mask, not a rewinder"),
@@ -472,18 +418,13 @@ CORE: list[Wrong] = [
 MODULES: list[Wrong] = [
     # ---------------------------------------------------------------- sparsedd.scores
     ("scores.magnitude: a list", lambda w: scores.magnitude("w", [1.0]), TypeError, r"'w' must be a tensor, got \[1.0\]"),
-    (
-        "scores.gradient: none",
-        lambda w: scores.gradient("w", w.line.weight),
-        RuntimeError,
-        r"'w' has no gradient.*backward\(\)",
-    ),
+    ("scores.gradient: none", lambda w: scores.gradient("w", w.line.weight), RuntimeError, r"has no gradient.*backward\(\)"),
     ("scores.gradient: a list", lambda w: scores.gradient("w", [1.0]), TypeError, r"'w' must be a tensor, got \[1.0\]"),
     (
         "scores.gradient: frozen",
         lambda w: scores.gradient("w", nn.Parameter(torch.ones(2), False)),
         RuntimeError,
-        "'w' is frozen .*leave it out",
+        "'w' has no gradient .*frozen, so leave it out",
     ),
     ("scores.random: negative", lambda w: scores.random(-1), ValueError, "seed must be at least 0, got -1"),
     ("scores.random: a float", lambda w: scores.random(0.5), TypeError, "seed must be an integer, got 0.5"),
@@ -492,7 +433,7 @@ MODULES: list[Wrong] = [
     *(
         (f"scores.accumulate_: {what}", lambda w, f=f: scores.accumulate_(*f(w)), error, says)
         for what, f, error, says in (
-            ("no model", lambda w: (None, w.batches, cross_entropy), TypeError, "torch.nn.Module, got NoneType"),
+            ("no model", lambda w: (None, w.batches, cross_entropy), TypeError, "torch.nn.Module, got .* type NoneType"),
             ("no batches", lambda w: (w.model, [], cross_entropy), ValueError, "at least one batch, got none"),
             ("used up batches", lambda w: (w.model, iter(()), cross_entropy), ValueError, "got none: is the iterator used up"),
             ("one batch", lambda w: (w.model, (w.x, w.y), cross_entropy), TypeError, r"pair of tensors, .*\[\(x, y\)\]"),
@@ -506,12 +447,7 @@ MODULES: list[Wrong] = [
             ("losses", lambda w: (w.model, w.batches, lambda a, b: a), ValueError, r"one number with a gradient, got tensor"),
             ("a loss in Python", lambda w: (w.model, w.batches, lambda a, b: 1.0), ValueError, "one number .*got 1.0"),
             ("classes too many", lambda w: (w.model, [(w.x, w.y + 3)], cross_entropy), ValueError, r"classes .*got 3 ... [45]"),
-            (
-                "float classes",
-                lambda w: (w.model, [(w.x, w.y / 2)], cross_entropy),
-                TypeError,
-                r"torch.float32: use targets.long",
-            ),
+            ("float classes", lambda w: (w.model, [(w.x, w.y / 2)], cross_entropy), TypeError, "use targets.long"),
         )
     ),
     # ---------------------------------------------------------------- sparsedd.noise
@@ -531,28 +467,13 @@ MODULES: list[Wrong] = [
             (True, TypeError, "got True of type bool"),
         )
     ),
-    (
-        "noise.Symmetric: unknown draw",
-        lambda w: Symmetric(0.2, "all"),
-        ValueError,
-        "'uniform', 'other' or 'permute', got 'all'",
-    ),
+    ("noise.Symmetric: unknown draw", lambda w: Symmetric(0.2, "all"), ValueError, "'uniform', 'other', 'permute', got 'all'"),
     ("noise.Symmetric: one class", lambda w: Symmetric(1, "other")(w.labels * 0, 1, 0), ValueError, "two classes, got 1"),
     ("noise.Asymmetric: unknown flips", lambda w: Asymmetric(0.2, "svhn"), ValueError, "one of 'mnist', .*got 'svhn'"),
-    (
-        "noise.Asymmetric: pairs",
-        lambda w: Asymmetric(0.2, [(0, 1)]),
-        TypeError,
-        "name or a mapping from class to class, got list",
-    ),
+    ("noise.Asymmetric: pairs", lambda w: Asymmetric(0.2, [(0, 1)]), TypeError, "or a mapping from class to class, got .*0, 1"),
     ("noise.Asymmetric: words", lambda w: Asymmetric(0.2, {"cat": "dog"}), TypeError, "flips must be an integer, got 'cat'"),
     ("noise.Asymmetric: negative", lambda w: Asymmetric(0.2, {0: -1}), ValueError, "flips must be at least 0, got -1"),
-    (
-        "noise.Asymmetric: beyond",
-        lambda w: Asymmetric(1, {0: 10})(w.labels, 10, 0),
-        ValueError,
-        "names class 10, but .* only 10",
-    ),
+    ("noise.Asymmetric: beyond", lambda w: Asymmetric(1, {0: 10})(w.labels, 10, 0), ValueError, "class 10, but .* only 10"),
     ("noise.Asymmetric: other data", lambda w: Asymmetric(1, "cifar100")(w.labels, 10, 0), ValueError, "is for 100 .*=10"),
     *(
         (f"noise.Pairflip: labels {what}", lambda w, f=f: Pairflip(0.2)(*f(w)), error, says)
@@ -571,13 +492,13 @@ MODULES: list[Wrong] = [
     *(
         (f"metrics.learning_distance: {what}", lambda w, f=f: metrics.learning_distance(*f(w)), error, says)
         for what, f, error, says in (
-            ("a number", lambda w: (w.model, 3), TypeError, "model or a mapping of names to tensors, got int"),
+            ("a number", lambda w: (w.model, 3), TypeError, "model or a mapping of names to tensors, got .* type int"),
             ("another model", lambda w: (w.model, w.other), ValueError, "only one has 'conv.weight'"),
             ("one name", lambda w: (w.weights, w.weights, "fc.weight"), TypeError, r"got the string .*write \['fc.weight'\]"),
-            ("unknown name", lambda w: (w.weights, w.weights, ["fc"]), ValueError, "no weights named 'fc'. There are conv"),
+            ("unknown name", lambda w: (w.weights, w.weights, ["fc"]), ValueError, "no parameter 'fc'. It has conv"),
             ("numbers as names", lambda w: (w.weights, w.weights, [0]), TypeError, r"collection of strings, got \[0\]"),
             ("keys that are numbers", lambda w: ({0: w.x}, {0: w.x}), TypeError, "a name must be a string, got 0"),
-            ("lists", lambda w: ({"w": [1.0]}, {"w": [1.0]}, ["w"]), TypeError, "got 'w' of type list"),
+            ("lists", lambda w: ({"w": [1.0]}, {"w": [1.0]}, ["w"]), TypeError, "'w' must be a tensor, got .* type list"),
             ("nothing", lambda w: ({}, {}), ValueError, "no weights to measure, got no tensor of two .*pass names="),
             ("no weights", lambda w: (nn.ReLU(), nn.ReLU()), ValueError, "no weights to measure"),
         )
@@ -585,7 +506,7 @@ MODULES: list[Wrong] = [
     *(
         (f"metrics.evaluate: {what}", lambda w, f=f, more=more: metrics.evaluate(*f(w), **more), error, says)
         for what, f, more, error, says in (
-            ("no model", lambda w: ("model", w.batches), {}, TypeError, "torch.nn.Module, got str"),
+            ("no model", lambda w: ("model", w.batches), {}, TypeError, "torch.nn.Module, got .* type str"),
             ("no batches", lambda w: (w.model, []), {}, ValueError, "at least one sample, got none"),
             ("used up batches", lambda w: (w.model, iter(())), {}, ValueError, "is the iterator used up"),
             ("an empty batch", lambda w: (w.model, [(w.x[:0], w.y[:0])]), {}, ValueError, "at least one sample, got none"),
@@ -617,7 +538,7 @@ MODULES: list[Wrong] = [
     ),
     ("metrics.generalization_gap: NaN", lambda w: metrics.generalization_gap(1.0, NAN), ValueError, "test must be .*got nan"),
     ("metrics.generalization_gap: words", lambda w: metrics.generalization_gap("1", 0.5), TypeError, "train .*got '1'"),
-    ("metrics.sparsity: a number", lambda w: metrics.sparsity(3), TypeError, "torch.nn.Module, got int"),
+    ("metrics.sparsity: a number", lambda w: metrics.sparsity(3), TypeError, "torch.nn.Module, got .* type int"),
     ("metrics.sparsity: unknown", lambda w: metrics.sparsity(w.model, ["fc"]), ValueError, "no parameter 'fc'"),
     ("metrics.sparsity: one name", lambda w: metrics.sparsity(w.model, "fc"), TypeError, r"write \['fc'\]"),
     # ---------------------------------------------------------------- sparsedd.phases
@@ -680,20 +601,10 @@ MODULES: list[Wrong] = [
     *(
         (f"landscape.at: {what}", lambda w, f=f: landscape.at(*f(w)).__enter__(), error, says)
         for what, f, error, says in (
-            ("no model", lambda w: (3, w.weights), TypeError, "torch.nn.Module, got int"),
-            ("no weights", lambda w: (w.model, None), TypeError, "model or a mapping of names to tensors, got NoneType"),
-            (
-                "lists",
-                lambda w: (w.model, {"fc.bias": [1, 2, 3]}),
-                TypeError,
-                "mapping of names to tensors, got 'fc.bias' of type list",
-            ),
-            (
-                "another model",
-                lambda w: (w.model, w.other),
-                ValueError,
-                "no parameter or buffer '0.weight'. It has conv.weight",
-            ),
+            ("no model", lambda w: (3, w.weights), TypeError, "torch.nn.Module, got .* type int"),
+            ("no weights", lambda w: (w.model, None), TypeError, "or a mapping of names to tensors, got .* type NoneType"),
+            ("lists", lambda w: (w.model, {"fc.bias": [1, 2, 3]}), TypeError, "'fc.bias' must be a tensor, got .* type list"),
+            ("another model", lambda w: (w.model, w.other), ValueError, "parameter or buffer '0.weight'. It has conv.weight"),
             ("other shapes", lambda w: (w.model, {"fc.bias": w.y}), ValueError, r"shape \(3,\) in the model, got \(4,\)"),
             ("keys that are numbers", lambda w: (w.model, {0: w.x}), TypeError, "a name must be a string, got 0"),
         )
@@ -705,34 +616,29 @@ MODULES: list[Wrong] = [
             ("one alpha", lambda w: (w.model, w.weights, 0.5, len), TypeError, "alphas must be a list of numbers, got 0.5"),
             ("NaN", lambda w: (w.model, w.weights, [0, NAN], len), ValueError, "alpha must be finite, got nan"),
             ("no measure", lambda w: (w.model, w.weights, [0], "loss"), TypeError, r"measure must be a callable, .*got 'loss'"),
-            (
-                "foreign",
-                lambda w: (w.model, {"w": w.x}, [0], len),
-                ValueError,
-                "direction names 'w' .*the origin has conv.weight",
-            ),
-            ("no origin", lambda w: (0, w.weights, [0], len), TypeError, "mapping of names to tensors, got int"),
+            ("foreign", lambda w: (w.model, {"w": w.x}, [0], len), ValueError, "names 'w' .*the origin has conv.weight"),
+            ("no origin", lambda w: (0, w.weights, [0], len), TypeError, "mapping of names to tensors, got .* type int"),
         )
     ),
     *(
         (f"landscape.interpolate: {what}", lambda w, f=f: landscape.interpolate(w.model, *f(w)), error, says)
         for what, f, error, says in (
-            ("two models", lambda w: (w.model, w.other, len), ValueError, "not the same model: only one has 'conv.weight'"),
+            ("two models", lambda w: (w.model, w.other, len), ValueError, "not of the same model: only one has 'conv.weight'"),
             ("no measure", lambda w: (w.model, w.model, None), TypeError, "measure must be a callable, .*got None"),
-            ("no end", lambda w: (w.model, 1, len), TypeError, "mapping of names to tensors, got int"),
+            ("no end", lambda w: (w.model, 1, len), TypeError, "mapping of names to tensors, got .* type int"),
             ("infinity", lambda w: (w.model, w.model, len, [INF]), ValueError, "alpha must be finite, got inf"),
             ("recalibrate by name", lambda w: (w.model, w.model, len, [0], "bn"), TypeError, "recalibrate .*got 'bn'"),
         )
     ),
     ("landscape.random_direction: seed", lambda w: landscape.random_direction(w.model, -1), ValueError, "seed .*got -1"),
-    ("landscape.random_direction: no model", lambda w: landscape.random_direction(w.weights), TypeError, "Module, got dict"),
+    ("landscape.random_direction: no model", lambda w: landscape.random_direction(w.weights), TypeError, "got .* type dict"),
     (
         "landscape.random_direction: a name",
         lambda w: landscape.random_direction(w.model, 0, "fc"),
         TypeError,
         r"write \['fc'\]",
     ),
-    ("landscape.filter_normalized: swapped", lambda w: landscape.filter_normalized(w.model, w.weights), TypeError, "got dict"),
+    ("landscape.filter_normalized: swapped", lambda w: landscape.filter_normalized(w.model, w.weights), TypeError, "type dict"),
     (
         "landscape.filter_normalized: foreign",
         lambda w: landscape.filter_normalized({"w": w.x}, w.model),
@@ -758,8 +664,8 @@ MODULES: list[Wrong] = [
         )
     ),
     # ---------------------------------------------------------------- sparsedd.sparse
-    ("sparse.compact: no mask", lambda w: sparse.compact(w.model, None), TypeError, "mask must be a Mask, got NoneType"),
-    ("sparse.compact: no model", lambda w: sparse.compact("model", w.mask), TypeError, "torch.nn.Module, got str"),
+    ("sparse.compact: no mask", lambda w: sparse.compact(w.model, None), TypeError, "must be a Mask, got .* type NoneType"),
+    ("sparse.compact: no model", lambda w: sparse.compact("model", w.mask), TypeError, "torch.nn.Module, got .* type str"),
     ("sparse.compact: foreign", lambda w: sparse.compact(w.model, w.foreign), ValueError, "no parameter '0.weight'"),
     ("sparse.compact: NaN", lambda w: sparse.compact(w.model, w.mask, below=NAN), ValueError, "below .*at least 0, got nan"),
     ("sparse.compact: a word", lambda w: sparse.compact(w.model, w.mask, below="all"), TypeError, "below .*got 'all'"),
@@ -767,18 +673,8 @@ MODULES: list[Wrong] = [
     ("sparse.expand_: no mask", lambda w: sparse.expand_(w.model, w.model, None), TypeError, "mask must be a Mask, got None"),
     ("sparse.expand_: foreign", lambda w: sparse.expand_(w.model, w.other, w.mask), ValueError, "no weights for 'conv.weight'"),
     ("sparse.SparseLinear: a convolution", lambda w: SparseLinear(w.model.conv, TRUE), TypeError, "Linear, got Conv2d"),
-    (
-        "sparse.SparseLinear: a list",
-        lambda w: SparseLinear(w.line, [True]),
-        TypeError,
-        r"keep must be a bool tensor, got \[True",
-    ),
-    (
-        "sparse.SparseLinear: floats",
-        lambda w: SparseLinear(w.line, torch.ones(3, 4)),
-        ValueError,
-        "must be bool, .*torch.float32",
-    ),
+    ("sparse.SparseLinear: a list", lambda w: SparseLinear(w.line, [True]), TypeError, r"must be a bool tensor, got \[True"),
+    ("sparse.SparseLinear: floats", lambda w: SparseLinear(w.line, torch.ones(3, 4)), ValueError, "be bool, .*torch.float32"),
     ("sparse.SparseLinear: shape", lambda w: SparseLinear(w.line, TRUE), ValueError, r"shape \(3, 4\), got torch.bool, \(2,\)"),
     ("sparse.SparseLinear.forward: width", lambda w: w.sparse(w.x), ValueError, r"4 inputs got 6: .*shape \(4, 1, 6, 6\)"),
     ("sparse.SparseLinear.forward: a list", lambda w: w.sparse([1.0] * 4), TypeError, "inputs must be a tensor, got"),
@@ -827,13 +723,8 @@ MODULES: list[Wrong] = [
     ("fleet.cross_entropy: one model's", lambda w: fleet_cross_entropy(w.x, w.y), ValueError, r"got \(4, 1, 6, 6\) and \(4,\)"),
     ("fleet.cross_entropy: lists", lambda w: fleet_cross_entropy([1], [1]), TypeError, r"logits must be a tensor, got \[1\]"),
     # ---------------------------------------------------------------- sparsedd.convert
-    ("convert.from_torch_prune: a string", lambda w: convert.from_torch_prune("model"), TypeError, "torch.nn.Module, got str"),
-    (
-        "convert.from_torch_prune: not pruned",
-        lambda w: convert.from_torch_prune(w.model),
-        ValueError,
-        r"carries no mask of torch.nn.utils.prune: Mask.nonzero\(model\)",
-    ),
+    ("convert.from_torch_prune: a string", lambda w: convert.from_torch_prune("model"), TypeError, "got .* type str"),
+    ("convert.from_torch_prune: not pruned", lambda w: convert.from_torch_prune(w.model), ValueError, r"Mask.nonzero\(model\)"),
     (
         "convert.from_torch_prune_: not pruned",
         lambda w: convert.from_torch_prune_(w.model),
@@ -852,12 +743,7 @@ MODULES: list[Wrong] = [
         ValueError,
         "no parameter '0.weight'",
     ),
-    (
-        "convert.to_torch_prune_: shapes",
-        lambda w: convert.to_torch_prune_(w.model, w.reshaped),
-        ValueError,
-        "belongs to another model",
-    ),
+    ("convert.to_torch_prune_: shapes", lambda w: convert.to_torch_prune_(w.model, w.reshaped), ValueError, "to another model"),
     ("convert.from_state_dict: a model", lambda w: convert.from_state_dict(w.model), TypeError, "state must be a state dict"),
     ("convert.from_state_dict: empty", lambda w: convert.from_state_dict({}), ValueError, "no weights to read, got no float"),
     (
@@ -866,19 +752,9 @@ MODULES: list[Wrong] = [
         TypeError,
         r"the string 'fc.weight': write",
     ),
-    (
-        "convert.from_state_dict: unknown",
-        lambda w: convert.from_state_dict(w.weights, ["fc"]),
-        ValueError,
-        "named 'fc'. It has conv.weight",
-    ),
+    ("convert.from_state_dict: unknown", lambda w: convert.from_state_dict(w.weights, ["fc"]), ValueError, "It has conv"),
     ("convert.plain_state_dict: None", lambda w: convert.plain_state_dict(None), TypeError, "state must be .*got None"),
-    (
-        "convert.plain_state_dict: numbers",
-        lambda w: convert.plain_state_dict({1: w.x}),
-        TypeError,
-        "a name must be a string, got 1",
-    ),
+    ("convert.plain_state_dict: numbers", lambda w: convert.plain_state_dict({1: w.x}), TypeError, "must be a string, got 1"),
     (
         "convert.plain_state_dict: no mask",
         lambda w: convert.plain_state_dict({"w_orig": w.x, "w_mask": 3}),
@@ -887,43 +763,18 @@ MODULES: list[Wrong] = [
     ),
     # ---------------------------------------------------------------- sparsedd.loggers
     ("loggers.logged: a number", lambda w: loggers.logged(3, loggers.Wandb(Wandb)), TypeError, "iterable of levels, got 3"),
-    (
-        "loggers.logged: no logger",
-        lambda w: loggers.logged([], print),
-        TypeError,
-        "methods begin, log and finish, got <",
-    ),
+    ("loggers.logged: no logger", lambda w: loggers.logged([], print), TypeError, "methods begin, log and finish, got <"),
     ("loggers.logged: a class", lambda w: loggers.logged([], loggers.Wandb), TypeError, "begin, log and finish, got <class"),
-    (
-        "loggers.logged: a list",
-        lambda w: loggers.logged([], loggers.Wandb(Wandb), [1]),
-        TypeError,
-        r"config must be a mapping or None, got \[1\]",
-    ),
-    (
-        "loggers.logged: a level",
-        lambda w: next(loggers.logged([3], loggers.Wandb(Wandb))),
-        TypeError,
-        "a level must be a dataclass or a mapping .*got 3",
-    ),
+    ("loggers.logged: a list", lambda w: loggers.logged([], loggers.Wandb(Wandb), [1]), TypeError, r"or None, got \[1\]"),
+    ("loggers.logged: a level", lambda w: next(loggers.logged([3], loggers.Wandb(Wandb))), TypeError, "or a mapping .*got 3"),
     ("loggers.TensorBoard: a number", lambda w: loggers.TensorBoard(3), TypeError, "to must be a string or a path, got 3"),
     ("loggers.TensorBoard: a file", lambda w: loggers.TensorBoard("text"), NotADirectoryError, "text is a file, and to must"),
-    (
-        "loggers.Wandb: a name",
-        lambda w: loggers.Wandb("trackio"),
-        TypeError,
-        "module such as wandb .*got 'trackio'",
-    ),
+    ("loggers.Wandb: a name", lambda w: loggers.Wandb("trackio"), TypeError, "module such as wandb .*got 'trackio'"),
     ("loggers.Wandb: a config", lambda w: loggers.Wandb(Wandb, config={}), TypeError, "leave it out here"),
-    (
-        "loggers.Wandb: a run",
-        lambda w: loggers.Wandb(Wandb.init(), project="a"),
-        TypeError,
-        "that is open takes no project",
-    ),
+    ("loggers.Wandb: a run", lambda w: loggers.Wandb(Wandb.init(), project="a"), TypeError, "that is open takes no project"),
     ("loggers.Wandb.log: no run", lambda w: loggers.Wandb(Wandb).log({}, 0), RuntimeError, r"call begin\(config\) first"),
     # ---------------------------------------------------------------- sparsedd.distributed
-    ("distributed.agree: a digest", lambda w: distributed.agree("a0f3"), TypeError, "mask must be a Mask, got str"),
+    ("distributed.agree: a digest", lambda w: distributed.agree("a0f3"), TypeError, "mask must be a Mask, got .* type str"),
     ("distributed.agree: no time", lambda w: distributed.agree(w.mask, 0), ValueError, "timeout .*above 0, got 0"),
     ("distributed.agree: a word", lambda w: distributed.agree(w.mask, "long"), TypeError, "timeout .*got 'long'"),
 ]
@@ -957,7 +808,7 @@ ABOVE: list[Wrong] = [
             ),
         )
     ),
-    ("models.initialize_: a string", lambda w: models.initialize_("model"), TypeError, "torch.nn.Module, got str"),
+    ("models.initialize_: a string", lambda w: models.initialize_("model"), TypeError, "torch.nn.Module, got .* type str"),
     ("models.initialize_: seed", lambda w: models.initialize_(w.model, 0.5), TypeError, "seed must be an integer, got 0.5"),
     ("models.initialize_: scheme", lambda w: models.initialize_(w.model, 0, "he"), ValueError, "scheme must be .* got 'he'"),
     ("models.initialize_: meta", lambda w: models.initialize_(w.meta), RuntimeError, "'weight' is on the meta device"),
@@ -984,18 +835,8 @@ ABOVE: list[Wrong] = [
     ("data.arrange_tiny_imagenet: a text", lambda w: data.arrange_tiny_imagenet("text"), ValueError, "text is not a whole zip"),
     ("data.arrange_tiny_imagenet: a folder", lambda w: data.arrange_tiny_imagenet("there"), ValueError, "has no wnids.txt: is"),
     ("data.arrange_tiny_imagenet: None", lambda w: data.arrange_tiny_imagenet(None), TypeError, "path must be .* got None"),
-    (
-        "data.Data: a list",
-        lambda w: Data([1], w.data.test, 10),
-        TypeError,
-        r"train must be a TensorDataset\(inputs, labels\), got \[1\]",
-    ),
-    (
-        "data.Data: one tensor",
-        lambda w: Data(TensorDataset(w.x), w.data.test, 10),
-        ValueError,
-        r"inputs .*labels .*got torch.fl",
-    ),
+    ("data.Data: a list", lambda w: Data([1], w.data.test, 10), TypeError, r"be a TensorDataset\(inputs, labels\), got \[1\]"),
+    ("data.Data: one tensor", lambda w: Data(TensorDataset(w.x), w.data.test, 10), ValueError, "labels .*got torch.fl"),
     ("data.Data: floats", lambda w: Data(w.data.train, TensorDataset(w.x, w.y / 2), 10), ValueError, "test must be .*float32"),
     ("data.Data: too few classes", lambda w: Data(w.data.train, w.data.test, 5), ValueError, r"in 0 ... 4, got 0 ... 9"),
     ("data.Data: no classes", lambda w: Data(w.data.train, w.data.test, 0), ValueError, "num_classes .*at least 1, got 0"),
@@ -1095,12 +936,7 @@ ABOVE: list[Wrong] = [
     ("experiments.Experiment.schedule: none", lambda w: TINY.schedule(0), ValueError, "steps_per_epoch .*at least 1, got 0"),
     ("sweeps.multistep: a word", lambda w: experiments.multistep("0.1"), TypeError, "rate must be a number, got '0.1'"),
     ("sweeps.multistep: NaN", lambda w: experiments.multistep(NAN), ValueError, "rate must be finite .*got nan"),
-    (
-        "sweeps.multistep: one",
-        lambda w: experiments.multistep(0.1, 80),
-        TypeError,
-        "milestones must be a list of steps, got 80",
-    ),
+    ("sweeps.multistep: one", lambda w: experiments.multistep(0.1, 80), TypeError, "must be a list of steps, got 80"),
     ("sweeps.multistep: a float", lambda w: experiments.multistep(0.1, [0.5]), TypeError, "milestones .*integer, got 0.5"),
     ("sweeps.multistep: no drop", lambda w: experiments.multistep(1, [1], 0), ValueError, "drop must be .*above 0, got 0"),
     ("sweeps.multistep: before", lambda w: experiments.multistep(1, warmup=-1), ValueError, "warmup .*at least 0, got -1"),
@@ -1118,12 +954,7 @@ ABOVE: list[Wrong] = [
         (f"experiments.{name}: {what}", lambda w, f=f, g=g: list(f(g(w)[0], w.folder / "new", **g(w)[1])), error, says)
         for name, f in (("run", experiments.run), ("reinit", experiments.reinit))
         for what, g, error, says in (
-            (
-                "a preset's name",
-                lambda w: ("lenet-mnist", {}),
-                TypeError,
-                "experiment must be an Experiment, got 'lenet-mnist'",
-            ),
+            ("a preset's name", lambda w: ("lenet-mnist", {}), TypeError, "must be an Experiment, got 'lenet-mnist'"),
             ("unknown device", lambda w: (TINY, {"device": "gpu"}), ValueError, "device must be .* got 'gpu'"),
             ("absent device", lambda w: (TINY, {"device": "cuda:99"}), RuntimeError, "device must be .* got 'cuda:99'"),
             ("too many images", lambda w: (replace(TINY, train_size=9999), {}), ValueError, "at most 1,297 .*got 9,999"),
@@ -1132,12 +963,7 @@ ABOVE: list[Wrong] = [
             ("another's flips", lambda w: (replace(TINY, noise=Asymmetric(1, "cifar100")), {}), ValueError, "for 100 classes"),
         )
     ),
-    (
-        "experiments.run: into a file",
-        lambda w: list(experiments.run(TINY, "text")),
-        NotADirectoryError,
-        "text is a file, .*folder",
-    ),
+    ("experiments.run: into a file", lambda w: list(experiments.run(TINY, "text")), NotADirectoryError, "is a file, .*folder"),
     ("experiments.run: into a number", lambda w: list(experiments.run(TINY, 3)), TypeError, "out must be .* path, got 3"),
     *(
         (f"experiments.{f.__name__}: {what}", lambda w, f=f, g=g: f(*g(w)), error, says)
@@ -1175,12 +1001,7 @@ ABOVE: list[Wrong] = [
         TypeError,
         "executor .*got <class",
     ),
-    (
-        "experiments.run_all: device",
-        lambda w: experiments.run_all([TINY], "new", device="gpu"),
-        ValueError,
-        r"^device must be .* got 'gpu'",
-    ),
+    ("experiments.run_all: device", lambda w: experiments.run_all([TINY], "new", device="gpu"), ValueError, "be .* got 'gpu'"),
     (
         "experiments.run_all: a file",
         lambda w: experiments.run_all([TINY], w.folder / "text"),
@@ -1217,24 +1038,14 @@ ABOVE: list[Wrong] = [
         )
     ),
     ("experiments.Tables.read: not there", lambda w: Tables.read("there"), FileNotFoundError, "no levels.csv in there: pass a"),
-    (
-        "experiments.Tables.read: other columns",
-        lambda w: Tables.read("odd"),
-        ValueError,
-        "has no column experiment, level, seed",
-    ),
+    ("experiments.Tables.read: other columns", lambda w: Tables.read("odd"), ValueError, "no column experiment, level, seed"),
     ("experiments.Tables.read: format", lambda w: Tables.read("odd", format="xls"), ValueError, "'csv', 'parquet', got 'xls'"),
     ("experiments.Tables.read: no parquet", lambda w: Tables.read("odd", format="parquet"), FileNotFoundError, "no levels.p"),
     ("experiments.Tables.write: format", lambda w: Tables().write("odd", format=".csv"), ValueError, "format .* got '.csv'"),
     ("experiments.Tables.frame: a name", lambda w: Tables().frame("runs"), ValueError, "'epochs', 'lines', got 'runs'"),
     ("experiments.Tables.write: a number", lambda w: Tables().write(3), TypeError, "out must be .* path, got 3"),
     ("experiments.Tables.add_levels: a name", lambda w: Tables().add_levels("x", []), TypeError, "an Experiment, got 'x'"),
-    (
-        "experiments.Tables.add_curves: a name",
-        lambda w: Tables().add_curves("x", 0, "", 0),
-        TypeError,
-        "an Experiment, got 'x'",
-    ),
+    ("experiments.Tables.add_curves: a name", lambda w: Tables().add_curves("x", 0, "", 0), TypeError, "Experiment, got 'x'"),
     ("experiments.Tables.add_line: a name", lambda w: Tables().add_line("x", 0, None), TypeError, "an Experiment, got 'x'"),
     ("experiments.Tables.scale: no rows", lambda w: Tables().scale, ValueError, "must be of one scale, got no rows"),
     ("experiments.write_levels: a list", lambda w: experiments.write_levels("new.csv", [1]), TypeError, r"results .*got \[1\]"),
@@ -1242,21 +1053,11 @@ ABOVE: list[Wrong] = [
     ("sweeps.Record.from_json: empty", lambda w: Record.from_json({}), ValueError, "record of a level .*got"),
     ("sweeps.Record.from_json: a list", lambda w: Record.from_json([1]), ValueError, r"record of a level .*got"),
     ("experiments.Redense.from_json: empty", lambda w: Redense.from_json({}), ValueError, "record of re-dense .*got"),
-    (
-        "experiments.Figure.on: a name",
-        lambda w: FIGURES["4"].on("lenet-mnist"),
-        TypeError,
-        "preset .*PRESETS.*got 'lenet-mnist'",
-    ),
+    ("experiments.Figure.on: a name", lambda w: FIGURES["4"].on("lenet-mnist"), TypeError, "PRESETS.*got 'lenet-mnist'"),
     ("experiments.Figure.on: undefined noise", lambda w: undefined_noise(), ValueError, "noise is not defined for blobs"),
     ("experiments.Figure.scaled: unknown", lambda w: FIGURES["1"].scaled("tiny"), ValueError, "one of 'smoke'.*got 'tiny'"),
     ("experiments.Figure.members: none", lambda w: FIGURES["1"].members(0), ValueError, "seeds must be at least 1, got 0"),
-    (
-        "experiments.Figure.members: before",
-        lambda w: FIGURES["1"].members(1, -1),
-        ValueError,
-        "seed must be at least 0, got -1",
-    ),
+    ("experiments.Figure.members: before", lambda w: FIGURES["1"].members(1, -1), ValueError, "must be at least 0, got -1"),
     ("experiments.Figure.stages: a float", lambda w: next(FIGURES["1"].stages("new", 1.5)), TypeError, "seeds .*got 1.5"),
     ("experiments.Figure.tables: not run", lambda w: drawn(FIGURES["4"].tables("new", 1)), ValueError, "no rows"),
     ("experiments.Figure.tables: not run, closely", lambda w: FIGURES["6"].tables("new", 1), ValueError, "no rows of"),
@@ -1348,12 +1149,7 @@ ABOVE: list[Wrong] = [
         "test accuracy must be .*got 98. It is a share",
     ),
     ("plotting.interpolation: one", lambda w: plotting.interpolation(0, **ALONG), ValueError, r"alpha .*array of shape \(\)"),
-    (
-        "plotting.loss_along: a list",
-        lambda w: plotting.loss_along([0], [1]),
-        TypeError,
-        r"losses must be a mapping .*got \[1\]",
-    ),
+    ("plotting.loss_along: a list", lambda w: plotting.loss_along([0], [1]), TypeError, r"must be a mapping .*got \[1\]"),
     ("plotting.loss_along: lengths", lambda w: plotting.loss_along([0], {"a": [1, 2]}), ValueError, r"a must have .*\(2,\)"),
 ]
 
@@ -1455,11 +1251,10 @@ def test_there_are_many():
 EXEMPT = {
     *("metrics.Evaluation", "phases.Advice", "phases.DoubleDescent", "phases.Interval"),
     *("phases.Landmarks", "phases.Phase"),
-    *("experiments.Claim", "sweeps.Curves", "experiments.Line", "experiments.Panel", "sweeps.Schedule"),
+    *("experiments.Claim", "sweeps.Curves", "experiments.Line", "experiments.Panel"),
     *("experiments.Figure", "sweeps.Record", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
     *("sweeps.Curves.of", "experiments.Figure.is_of"),
-    *("scores.Score", "noise.Noise", "data.Augmentation", "data.Flip", "data.digits", "data.mnist"),
-    *("loggers.Logger", "loggers.Logger.begin", "loggers.Logger.log"),
+    *("data.Flip", "data.digits", "data.mnist"),
     *("loggers.TensorBoard.begin", "loggers.TensorBoard.log", "loggers.Wandb.begin"),
     # those of a sweep are in test_sweep.py
     *(f"{home}Sweep{name}" for home in ("", "sweeps.") for name in ("", ".derive", ".export", ".mask", ".weights")),
@@ -1471,23 +1266,18 @@ EXEMPT = {
 }
 
 
-def public() -> Iterator[str]:
-    """Every public callable, and every public method that takes arguments."""
-    modules = [name for name in (*sparsedd.__all__, *sparsedd._LAZY) if inspect.ismodule(getattr(sparsedd, name))]
-    for home, prefix in ((sparsedd, ""), *((getattr(sparsedd, name), f"{name}.") for name in modules)):
-        for name in home.__all__:
-            thing = getattr(home, name)
-            if callable(thing):
-                yield prefix + name
-            for method, f in vars(thing).items() if inspect.isclass(thing) else ():
-                f = getattr(f, "__func__", f)
-                if inspect.isfunction(f) and not method.startswith("_") and len(inspect.signature(f).parameters) > 1:
-                    yield f"{prefix}{name}.{method}"
+def methods() -> Iterator[str]:
+    """Every public method that takes arguments."""
+    for name, thing in PUBLIC.items():
+        for method, f in vars(thing).items() if inspect.isclass(thing) else ():
+            f = getattr(f, "__func__", f)
+            if inspect.isfunction(f) and not method.startswith("_") and len(inspect.signature(f).parameters) > 1:
+                yield f"{name}.{method}"
 
 
 def test_every_public_callable_is_covered():
     covered = {wrong[0].partition(":")[0] for wrong in CATALOGUE}
-    assert set(public()) - covered - EXEMPT == set()
+    assert {*PUBLIC, *methods()} - covered - EXEMPT == set()
     assert not EXEMPT & covered
 
 

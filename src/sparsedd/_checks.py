@@ -38,7 +38,7 @@ class Missing(KeyError, ValueError):
 
 
 class Fixed(dict[K, V]):
-    """A mapping that can't be written to; ``instead`` is what to do."""
+    """A mapping that can't be written to; errors say what to do ``instead``."""
 
     def __init__(self, what: str, things: Mapping[K, V], instead: str) -> None:
         super().__init__(things)
@@ -57,7 +57,7 @@ class Fixed(dict[K, V]):
 
 
 class Named(Fixed[str, V]):
-    """Things by name, where a wrong name says which there are."""
+    """A mapping whose error for a missing name lists those that it has."""
 
     def __repr__(self) -> str:
         return f"{len(self)} {self._what.removesuffix('s')}s by name: {', '.join(map(repr, self))}"
@@ -67,7 +67,7 @@ class Named(Fixed[str, V]):
 
 
 def share(name: str, value: object, *, one: bool) -> Fraction:
-    """A share as the decimal number that was written: 0.07 is 7/100, not the nearest double."""
+    """Read a share as the decimal number that was written: 0.07 is 7/100, not the nearest double."""
     bounds = "[0, 1]" if one else "[0, 1)"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number in {bounds}, got {value!r} of type {type(value).__name__}.")
@@ -84,7 +84,7 @@ def share(name: str, value: object, *, one: bool) -> Fraction:
 
 
 def whole(name: str, value: object, *, least: int = 0) -> int:
-    """An integer of at least ``least``."""
+    """Read an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}.")
     if value < least:
@@ -93,14 +93,14 @@ def whole(name: str, value: object, *, least: int = 0) -> int:
 
 
 def real(name: str, value: object) -> float:
-    """A number, be it NaN or infinite."""
+    """Read a number, which may be NaN or infinite."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}.")
     return float(str(value)) if not isinstance(value, Rational) else float(value)
 
 
 def number(name: str, value: object, *, above: float = -inf, least: float = -inf) -> float:
-    """A finite number above one bound and not below another."""
+    """Read a finite number above one bound and not below another."""
     found = real(name, value)
     if not isfinite(found) or found <= above or found < least:
         bound = f" and above {above:g}" if above > -inf else f" and at least {least:g}" if least > -inf else ""
@@ -108,48 +108,48 @@ def number(name: str, value: object, *, above: float = -inf, least: float = -inf
     return found
 
 
-def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """One of a few names."""
+def one_of(name: str, value: object, allowed: tuple[str, ...], otherwise: str = "") -> None:
+    """Check that a value is one of a few names; ``otherwise`` is what else it might have been."""
     if not isinstance(value, str) or value not in allowed:
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+        raise kind(f"{name} must be one of {', '.join(map(repr, allowed))}{otherwise}, got {value!r}.")
 
 
 def kind(name: str, value: object, wanted: type[T] | tuple[type[T], ...], words: str) -> T:
-    """A thing of a class, or of one of several, in words."""
+    """Check that a value is of a class, or of one of several, which ``words`` describe; return it."""
     if not isinstance(value, wanted):
-        shown = repr(value)
-        shown = f" {shown}" if len(shown) <= 60 and "\n" not in shown else ""
-        raise TypeError(f"{name} must be {words}, got{shown} of type {type(value).__name__}.")
+        text = repr(value)
+        text = text if len(text) <= 60 and "\n" not in text else "one"
+        raise TypeError(f"{name} must be {words}, got {text} of type {type(value).__name__}.")
     return value
 
 
-def called(name: str, value: object, words: str) -> None:
-    """Something that can be called with more than the arguments of a constructor."""
+def function(name: str, value: object, words: str) -> None:
+    """Check that a value is callable and not a class."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name} must be a callable, {words}, got {value!r}.")
 
 
 def every(name: str, values: object, wanted: type[T], words: str) -> list[T]:
-    """A list of things of one class, from any iterable."""
+    """List values of one class from any iterable."""
     if isinstance(values, str | wanted) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of {words}, got {values!r} of type {type(values).__name__}.")
     return [kind(name, value, wanted, words) for value in values]
 
 
 def executor(name: str, value: object) -> None:
-    """What tasks can be submitted to."""
+    """Check that tasks can be submitted to a value."""
     if not callable(getattr(value, "submit", None)) or isinstance(value, type):
         raise TypeError(f"{name} must be a concurrent.futures.Executor or None, got {value!r}.")
 
 
 def path(name: str, value: object) -> Path:
-    """Where a file or a folder is."""
+    """Read the path of a file or a folder."""
     return Path(kind(name, value, (str, os.PathLike), "a string or a path"))  # type: ignore[arg-type]
 
 
 def folder(name: str, value: object) -> Path:
-    """Where a folder is, or can be made."""
+    """Read the path of a folder that is there or can be made."""
     place = path(name, value)
     for part in (place, *place.parents):
         if part.is_file():
@@ -158,7 +158,7 @@ def folder(name: str, value: object) -> Path:
 
 
 def device(name: str, value: object) -> torch.device:
-    """A device that is there, and holds what is put on it."""
+    """Read a device that is there, and holds what is put on it."""
     try:
         found: torch.device = torch.device(value)  # type: ignore[call-overload]
     except TypeError:
@@ -181,7 +181,7 @@ def device(name: str, value: object) -> torch.device:
 
 
 def numbers(name: str, values: object) -> NDArray[np.float64]:
-    """An array of numbers, from lists, arrays or tensors."""
+    """Read an array of numbers from lists, arrays or tensors."""
     try:
         return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -189,7 +189,7 @@ def numbers(name: str, values: object) -> NDArray[np.float64]:
 
 
 def pairs(batches: object) -> Iterator[tuple[Any, Any]]:
-    """The batches, each known to be inputs and targets, with at least one sample; a loop over them starts here."""
+    """Yield batches checked to be pairs of inputs and targets; those without samples are passed over."""
     if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):
         raise TypeError(f"batches must be an iterable of (inputs, targets), got {type(batches).__name__}: write [(x, y)].")
     for batch in batches:
@@ -202,7 +202,7 @@ def pairs(batches: object) -> Iterator[tuple[Any, Any]]:
 
 
 def output(found: object) -> Tensor:
-    """What a model returned, where it must be its logits and nothing else."""
+    """Check that a model returned its logits and nothing else."""
     if not isinstance(found, Tensor):
         key = next(iter(found), "logits") if isinstance(found, Mapping) else 0
         part = ".logits" if hasattr(found, "logits") else f"[{key!r}]"
@@ -214,7 +214,7 @@ def output(found: object) -> Tensor:
 
 
 def loss(function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss of logits and targets, which are classes where the cross-entropy takes them for that."""
+    """Compute the loss of logits and targets; for cross-entropy, check that targets are classes first."""
     for_classes = function is cross_entropy or isinstance(function, nn.CrossEntropyLoss)
     if for_classes and targets.shape != output(logits).shape and targets.dtype not in (torch.int64, torch.uint8):
         raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
@@ -227,7 +227,7 @@ def loss(function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: 
 
 @contextmanager
 def classes(targets: Tensor) -> Iterator[None]:
-    """A block in which an index that is out of range is that of a class which the logits have not."""
+    """Turn an IndexError inside the block into a ValueError about targets that are no classes of the logits."""
     try:
         yield
     except IndexError as error:

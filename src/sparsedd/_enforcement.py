@@ -16,8 +16,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
-from sparsedd._optimizers import ELEMENTWISE, forget_directions, refresh_state, unwrapped
-from sparsedd._parameters import follow, listed, parameters, path
+from sparsedd._match import match, match_and_warn
+from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
+from sparsedd._parameters import abridge, follow, locate, parameters
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
@@ -26,7 +27,7 @@ _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 
 
 class Enforcement:
-    """What :meth:`Mask.enforce` returns: a ``with`` block in which pruned weights are exactly +0.0 after every step.
+    """A ``with`` block, of :meth:`Mask.enforce`, in which pruned weights are exactly +0.0 after every step.
 
     Attributes
     ----------
@@ -44,10 +45,10 @@ class Enforcement:
             if not isinstance(optimizer, Optimizer):
                 hint = ": pass them one by one, enforce(model, *optimizers)" if isinstance(optimizer, list | tuple) else ""
                 raise TypeError(f"enforce takes optimizers of torch.optim, got {type(optimizer).__name__}{hint}.")
-            if not unwrapped(optimizer):
+            if not find_optimizers(optimizer):
                 raise TypeError(f"this {type(optimizer).__name__} calls no step hooks: pass the optimizer that it wraps.")
-        mask._agree_on(model)
-        if strangers := _strangers(model, optimizers):
+        match_and_warn(mask, model)
+        if strangers := _find_strangers(model, optimizers):
             raise ValueError(
                 f"this {strangers[0]} holds no parameter of the model, so it can't train it: a copy of an optimizer holds "
                 "copies, and load_state_dict(assign=True) puts other parameters into the model. "
@@ -55,7 +56,7 @@ class Enforcement:
             )
         self._model = model
         self._given = tuple(optimizers)
-        self._optimizers = tuple(dict.fromkeys(own for optimizer in optimizers for own in unwrapped(optimizer)))
+        self._optimizers = tuple(dict.fromkeys(own for optimizer in optimizers for own in find_optimizers(optimizer)))
         self._steps = 0
         self._moved_by: str | None = None  # an optimizer that was not passed, and moved pruned weights
         self._before: dict[int, str | None] = {}  # by an optimizer's id: the same, when its step began
@@ -90,10 +91,10 @@ class Enforcement:
             self.remove()
         else:
             with suppress(Exception):  # the error may be that the mask no longer fits the model: it passes unchanged
-                self._say(self._detach())
+                self._warn_of(self._detach())
 
     def update(self, mask: Mask) -> None:
-        """Go on with a smaller mask, from now on: gradual pruning in the middle of training.
+        """Go on with a smaller mask: gradual pruning in the middle of training.
 
         Raises
         ------
@@ -104,14 +105,12 @@ class Enforcement:
         """
         if not self._hooks:
             raise RuntimeError("this enforcement has ended: call mask.enforce(model, optimizer) again.")
-        if not isinstance(mask, type(self.mask)):
-            raise TypeError(f"update takes a Mask, got {type(mask).__name__}.")
-        if not mask <= self.mask:
+        if not _checks.kind("mask", mask, type(self.mask), "a Mask") <= self.mask:
             raise ValueError(f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes.")
         self._begin(mask)
 
     def remove(self) -> None:
-        """End it, as leaving the block does. A second call does nothing.
+        """End the enforcement, as leaving the block does. A second call does nothing.
 
         Raises
         ------
@@ -136,7 +135,7 @@ class Enforcement:
                 f"no enforced optimizer took a step, but {self._copy} did: is it a copy? A copy of an optimizer trains "
                 "copies of the weights, and no mask is enforced on them.",
             )
-        self._say(left)
+        self._warn_of(left)
 
     def _detach(self) -> set[str]:
         self._unhook()
@@ -150,53 +149,53 @@ class Enforcement:
         self._hooks = []
 
     def _refresh(self, optimizers: Sequence[Optimizer]) -> set[str]:
-        pruned = self._pruned()
+        pruned = self._map_pruned()
         return {what for optimizer in optimizers for what in refresh_state(optimizer, pruned, self._births)}
 
-    def _say(self, left: set[str]) -> None:
+    def _warn_of(self, left: set[str]) -> None:
         if new := sorted(left - self._left):
             self._left |= left
             _checks.warn(
-                f"{listed(new)} may remember something of pruned weights, and was left alone: what a fresh optimizer would "
+                f"{abridge(new)} may remember something of pruned weights, and was left alone: what a fresh optimizer would "
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
-    def _pruned(self) -> dict[int, Tensor]:
-        return {id(p): ~keep for p, keep in self.mask._on(self._model).values()}
+    def _map_pruned(self) -> dict[int, Tensor]:
+        return {id(p): ~keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
-        """Go on with a mask, which holds from now on, in the weights that an optimizer remembers, too."""
-        places = self._found(mask)  # what can fail comes before the first write
+        """Hold a mask from now on, in the weights and in what optimizers remember of them."""
+        places = self._locate(mask)  # what can fail comes before the first write
         mask.apply_(self._model)
         self.mask, self._places = mask, places
         self._seen = self._look()
-        self._say(self._refresh(self._optimizers))
+        self._warn_of(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
-                forget_directions(optimizer, self._pruned())
+                forget_directions(optimizer, self._map_pruned())
 
-    def _found(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
-        """Where the weights are now."""
-        return {path(self._model, name): _words(p, keep) for name, (p, keep) in mask._on(self._model).items()}
+    def _locate(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
+        """Return the place of each weight now, with its bits and those of its mask."""
+        return {locate(self._model, name): _view_words(p, keep) for name, (p, keep) in match(mask, self._model).items()}
 
     def _look(self) -> list[tuple[Any, ...]]:
-        """Where the weights lie, and how often they were written to."""
-        return [(p.data_ptr(), p.stride(), p._version) for p in self._weights()]
+        """Return where the weights lie, and how often they were written to."""
+        return [(p.data_ptr(), p.stride(), p._version) for p in self._follow()]
 
-    def _weights(self) -> list[nn.Parameter]:
+    def _follow(self) -> list[nn.Parameter]:
         try:
             return [follow(self._model, keys) for keys in self._places]
         except (KeyError, AttributeError):  # another module has taken a place on the way
             return []
 
-    def _spoilt(self) -> bool:
-        """Has something moved pruned weights since the mask was applied? Looks at them only where something was written."""
+    def _is_spoilt(self) -> bool:
+        """Check whether pruned weights have moved since the mask was applied; looks at them only if something was written."""
         return self._look() != self._seen and not self.mask.holds(self._model)
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         self._steps += 1
         self._before[id(optimizer)] = self._moved_by
-        if not self._moved_by and self._spoilt():
+        if not self._moved_by and self._is_spoilt():
             _checks.warn(
                 "pruned weights were moved between two steps, by load_state_dict or the like, and this step zeroes them, but "
                 "its gradients are those of the unpruned model: call mask.apply_(model) after loading inside the block.",
@@ -205,25 +204,25 @@ class Enforcement:
             return None
         self.mask.apply_to_grads_(self._model)
         if callable(closure := kwargs.get("closure")):
-            return args, {**kwargs, "closure": self._masked(closure)}
-        return ((args[0], self._masked(args[1]), *args[2:]), kwargs) if len(args) > 1 and callable(args[1]) else None
+            return args, {**kwargs, "closure": self._mask_closure(closure)}
+        return ((args[0], self._mask_closure(args[1]), *args[2:]), kwargs) if len(args) > 1 and callable(args[1]) else None
 
-    def _masked(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def masked() -> Any:
+    def _mask_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def compute_masked() -> Any:
             loss = closure()
             self.mask.apply_to_grads_(self._model)
             return loss
 
-        return masked
+        return compute_masked
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         now = self._look()
         if [where for *where, _ in now] == [where for *where, _ in self._seen]:
             self._seen = now  # masking through .data is no write that counts
         else:
-            self._places = self._found(self.mask)
+            self._places = self._locate(self.mask)
             self._seen = self._look()
-            for stranger in _strangers(self._model, self._given):
+            for stranger in _find_strangers(self._model, self._given):
                 _checks.warn(
                     f"this {stranger} holds no parameter of the model any more, so it trains nothing: after "
                     "load_state_dict(assign=True), make a new optimizer of model.parameters(), and enforce the mask on it.",
@@ -234,15 +233,15 @@ class Enforcement:
             self._refresh([optimizer])
         self._moved_by = self._before.pop(id(optimizer), self._moved_by)  # what another moved within this step is zero now
 
-    def _after_any_step(self, optimizer: Optimizer) -> None:
+    def _notice_step(self, optimizer: Optimizer) -> None:
         """Notice optimizers that were not passed."""
         if any(optimizer is own for own in self._optimizers):
             return
         name = f"another {type(optimizer).__name__}"
         here = not self._steps and get_ident() == self._thread
-        if here and any(_shapes(optimizer) == _shapes(own) for own in self._optimizers):
+        if here and any(_list_shapes(optimizer) == _list_shapes(own) for own in self._optimizers):
             self._copy = name
-        if not {id(p) for p in self._weights()}.isdisjoint(map(id, _held(optimizer))) and self._spoilt():
+        if not {id(p) for p in self._follow()}.isdisjoint(map(id, _list_parameters(optimizer))) and self._is_spoilt():
             self._moved_by = f" ({name})"
 
 
@@ -251,7 +250,7 @@ _live: tuple[ref[Enforcement], ...] = ()  # those in force, which this must not 
 
 
 def _watch(enforcement: Enforcement, on: bool) -> None:
-    """Show it every step of any optimizer, or no more. The tuple is never changed: another thread may be going through it."""
+    """Show an enforcement every step of any optimizer, or no more. Another thread may read the tuple: it is never changed."""
     global _live
     with _lock:
         others = tuple(other for other in _live if other() not in (None, enforcement))
@@ -261,29 +260,29 @@ def _watch(enforcement: Enforcement, on: bool) -> None:
 def _notice(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     for live in _live:
         if (enforcement := live()) is not None:
-            enforcement._after_any_step(optimizer)
+            enforcement._notice_step(optimizer)
 
 
 register_optimizer_step_post_hook(_notice)  # for good: another thread may be going through torch's hooks
 
 
-def _words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights' bits as integers, and integers with all bits one where a weight is kept, else zero; in one memory order."""
+def _view_words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """View the weights' bits as integers; make integers, in that memory order, of all ones where one is kept, else zero."""
     w = torch.view_as_real(p.data) if p.is_complex() else p.data  # masking is no change that autograd should know of
     keep = keep if keep.shape == w.shape else keep.unsqueeze(-1)
     words = w.view(_INTEGER[w.element_size()])
     return words, torch.empty_like(words).copy_(keep).neg_()
 
 
-def _held(optimizer: Optimizer) -> list[Tensor]:
+def _list_parameters(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in getattr(optimizer, "param_groups", ()) for p in group["params"]]
 
 
-def _shapes(optimizer: Optimizer) -> list[torch.Size]:
-    return [p.shape for p in _held(optimizer)]
+def _list_shapes(optimizer: Optimizer) -> list[torch.Size]:
+    return [p.shape for p in _list_parameters(optimizer)]
 
 
-def _strangers(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[str]:
-    """The optimizers that hold no parameter of the model."""
+def _find_strangers(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[str]:
+    """Return the class names of optimizers that hold no parameter of the model."""
     own = {id(p) for p in parameters(model).values()}
-    return [type(o).__name__ for o in optimizers if own.isdisjoint(map(id, _held(o)))]
+    return [type(o).__name__ for o in optimizers if own.isdisjoint(map(id, _list_parameters(o)))]

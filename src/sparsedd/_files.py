@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
@@ -86,7 +86,7 @@ def make(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder outlive a power cut, where the system can do that."""
+    """Make the names in a folder outlive a power cut, where the system can do that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -100,7 +100,7 @@ def _sync(folder: Path) -> None:
 
 
 def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
-    """A safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
+    """Return a safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
     if "__metadata__" in tensors:
         raise ValueError("a .safetensors file can't hold a tensor called '__metadata__'.")
     metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
@@ -109,21 +109,18 @@ def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
 
 
 def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
-    """The tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
-    return opened(path, kind)[1:]
+    """Read the tensors and the content of a sealed file; ValueError where a single byte differs from what was written."""
+    return read_sealed(path, kind)[1:]
 
 
-def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
-    """The kind of a sealed file, which may be any, its tensors and its content; ValueError as for :func:`unseal`."""
-    with open(path, "rb") as file:  # whatever it is, no more of it is read than it has reason to hold
-        head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
-        start = head.find(_SEAL) + len(_SEAL)
+def read_sealed(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str, dict[str, Tensor], Any]:
+    """Read the kind of a sealed file, its tensors and its content; ValueError as for :func:`unseal`."""
+    with open(path, "rb") as file:
+        head, fits = _read_head(file)
+        start = head.find(_SEAL, 0, _BEGINNING) + len(_SEAL)
         if start < len(_SEAL):
             raise ValueError(f"{path} is not a {wanted or 'file'} saved by sparsedd, or it is damaged: it carries no seal.")
-        length = 8 + int.from_bytes(head[:8], "little")
-        if length <= min(size, _LONGEST):
-            head += file.read(max(0, length - len(head)))
-        if _told(head[8:length]) != size - length:
+        if not fits:
             raise ValueError(
                 f"{path} is damaged or altered: its header tells another size than it has. Restore it from a copy."
             )
@@ -133,10 +130,10 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
     actual.update(memoryview(data)[start + 64 :])
     if actual.hexdigest().encode() != data[start : start + 64]:
         raise ValueError(f"{path} is damaged or altered: its SHA-256 is not the one it carries. Restore it from a copy.")
-    with named(path, "a file"):
+    with blame(path, "a file"):
         tensors = safetensors.load(data)
-        header = parsed(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = parsed(header["__metadata__"]["sparsedd"])
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = parse_json(header["__metadata__"]["sparsedd"])
         version, kind, content = metadata["version"], metadata["kind"], metadata["content"]
     if version != VERSION:
         raise ValueError(f"{path} has format version {version}; this sparsedd reads version {VERSION}.")
@@ -145,31 +142,35 @@ def opened(path: str | os.PathLike[str], wanted: str | None = None) -> tuple[str
     return kind, tensors, content
 
 
-def _told(header: bytes) -> Any:
-    """How many bytes follow a header, by what it says of each tensor; None where it says nothing."""
+def _read_head(file: BinaryIO) -> tuple[bytes, bool]:
+    """Read a file up to the end of its header, and no more than it has reason to hold; check that the sizes in it fit."""
+    head, size = file.read(_BEGINNING), os.fstat(file.fileno()).st_size
+    length = 8 + int.from_bytes(head[:8], "little")
+    if length <= min(size, _LONGEST):
+        head += file.read(max(0, length - len(head)))
     try:
-        return max((value["data_offsets"][1] for name, value in parsed(header).items() if name != "__metadata__"), default=0)
+        header = parse_json(head[8:length])
+        body = max((value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"), default=0)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return None
+        return head, False
+    return head[:length], bool(body == size - length)
 
 
 def is_foreign(path: Path) -> bool:
     """Return whether a whole safetensors file is of another program: it neither carries a seal nor says that it did."""
     with open(path, "rb") as file:
-        start, size = file.read(8), os.fstat(file.fileno()).st_size
-        length = int.from_bytes(start, "little")
-        header = file.read(length) if length <= min(size, _LONGEST) else b""
-    return _told(header) == size - 8 - length and b"sparsedd" not in header and b"sha256" not in header
+        head, fits = _read_head(file)
+    return fits and b"sparsedd" not in head and b"sha256" not in head
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, read in pieces."""
+    """Compute the SHA-256 of a file, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parsed(text: str | bytes) -> Any:
-    """JSON in which no key comes twice."""
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON in which no key may come twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -181,8 +182,8 @@ def parsed(text: str | bytes) -> Any:
 
 
 @contextmanager
-def named(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Whatever the block finds wrong with the content of a file is a ValueError that names the file.
+def blame(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Turn whatever the block finds wrong with the content of a file into a ValueError that names the file.
 
     A seal shows damage, not good will: who writes a file on purpose can seal anything.
     """

@@ -1,10 +1,9 @@
-"""Mask: which weights are kept."""
+"""Mask: the weights that are kept."""
 
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
-from operator import eq
 from typing import Self, TypeVar
 
 import numpy as np
@@ -14,17 +13,19 @@ from torch.optim import Optimizer
 
 from sparsedd import _checks, _files
 from sparsedd._enforcement import Enforcement
+from sparsedd._match import match
 from sparsedd._optimizers import fill_
-from sparsedd._parameters import listed, memory, once, plain, present, select, undivided
-from sparsedd._prunable import prunable
-from sparsedd._selection import FLOATS, Scored, array, count
+from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
+from sparsedd._prunable import select_prunable
+from sparsedd._selection import array, count
+from sparsedd._state import check_same
 
 Model = TypeVar("Model", bound=nn.Module)
 M = TypeVar("M", bound="Mask")
 
 
 class Mask(Mapping[str, Tensor]):
-    r"""Which weights of a model are kept: parameter name → bool tensor, True = kept (the paper's m ∈ {0, 1}^d).
+    r"""The weights of a model that are kept: parameter name → bool tensor, True = kept (the paper's m ∈ {0, 1}^d).
 
     A mask is a value: it never changes, it compares by content, and its tensors are handed out as copies. Its names are
     the prunable set: sparsity 1 - Σm / d counts these parameters alone (He et al. 2022, section 2.2).
@@ -57,12 +58,8 @@ class Mask(Mapping[str, Tensor]):
     _digest: str | None
 
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
-        if not isinstance(keep, Mapping):
-            raise TypeError(f"keep must map parameter names to bool tensors, got {type(keep).__name__}.")
-        _not_empty(undivided(keep))
-        for name, tensor in keep.items():
-            if not isinstance(name, str):
-                raise TypeError(f"the names of a mask are strings, got {name!r}.")
+        for name, tensor in check_undivided(_checks.kind("keep", keep, Mapping, "parameter names and bool tensors")).items():
+            _checks.kind("a name", name, str, "a string")
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
                 got = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
                 way = "tensor.bool() of zeros and ones" if isinstance(tensor, Tensor) else "torch.as_tensor(values).bool()"
@@ -70,36 +67,38 @@ class Mask(Mapping[str, Tensor]):
             if tensor.is_meta or tensor.layout is not torch.strided:
                 got = f"{tensor.layout} on {tensor.device}"
                 raise ValueError(f"{name!r} must be a dense tensor that holds its bits, got {got}: use tensor.to_dense().")
-        self._keep = {plain(n): t.detach().clone(memory_format=torch.contiguous_format) for n, t in keep.items()}
-        if len(self._keep) != len(keep):
-            raise ValueError(f"some names differ only by '_orig_mod.': {listed(keep)}.")
-        self._digest = None
+        own = {strip_segments(n): t.detach().clone(memory_format=torch.contiguous_format) for n, t in keep.items()}
+        if len(own) != len(keep):
+            raise ValueError(f"some names differ only by '_orig_mod.': {abridge(keep)}.")
+        self._take(own)
 
     @classmethod
     def _of(cls, keep: dict[str, Tensor]) -> Self:
-        """The mask that these tensors are from now on: bool, contiguous, in no other hands."""
-        _not_empty(keep)
+        """Return a mask of these very tensors: bool, contiguous, in no other hands."""
         mask = cls.__new__(cls)
-        mask._keep, mask._digest = keep, None
+        mask._take(keep)
         return mask
+
+    def _take(self, keep: dict[str, Tensor]) -> None:
+        if not keep:
+            raise ValueError("a mask needs at least one parameter, got none.")
+        self._keep, self._digest = keep, None
 
     # ---------------------------------------------------------------- making one
 
     @classmethod
     def dense(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
-        """All kept: the mask of level 0, over ``names`` or else :func:`prunable` ``(model)``.
+        """Keep all weights of ``names``, or else of :func:`prunable` ``(model)``: the mask of level 0.
 
         >>> Mask.dense(torch.nn.Linear(3, 2))
         Mask(6 of 6 weights, sparsity 0.00%)
         """
-        chosen = once(select(model, prunable(model) if names is None else names))
-        return cls._of(
-            {name: torch.ones(p.shape, dtype=torch.bool, device="cpu" if p.is_meta else p.device) for name, p in chosen.items()}
-        )
+        chosen = select_prunable(model, names).items()
+        return cls._of({n: torch.ones(p.shape, dtype=torch.bool, device="cpu" if p.is_meta else p.device) for n, p in chosen})
 
     @classmethod
     def nonzero(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
-        """The mask of a model that is sparse already: its weights that are exactly zero are the pruned ones.
+        """Read the mask of a model that is sparse already, whose pruned weights are those that are exactly zero.
 
         >>> model = torch.nn.Linear(2, 1)
         >>> _ = torch.nn.init.constant_(model.weight, 0.5)
@@ -112,18 +111,18 @@ class Mask(Mapping[str, Tensor]):
         UserWarning
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
-        chosen = present(once(select(model, prunable(model) if names is None else names)))
-        return name_empty(cls({name: p.detach() != 0 for name, p in chosen.items()}))
+        chosen = check_present(select_prunable(model, names))
+        return warn_of_empty(cls({name: p.detach() != 0 for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
-            raise _checks.Missing(f"the mask has no parameter {name!r}. It has {listed(self)}.")
-        return self._keep[plain(name)].clone()
+            raise _checks.Missing(f"the mask has no parameter {name!r}. It has {abridge(self)}.")
+        return self._keep[strip_segments(name)].clone()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and plain(name) in self._keep
+        return isinstance(name, str) and strip_segments(name) in self._keep
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keep)
@@ -133,12 +132,12 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def size(self) -> int:
-        """How many weights the mask speaks of, d."""
+        """Number of weights in the masked parameters, d."""
         return sum(keep.numel() for keep in self._keep.values())
 
     @property
     def remaining(self) -> int:
-        """How many of them are kept, Σm."""
+        """Number of kept weights, Σm."""
         return sum(count(array(keep)) for keep in self._keep.values())
 
     @property
@@ -152,7 +151,7 @@ class Mask(Mapping[str, Tensor]):
         return (self.size - self.remaining) / self.size if self.size else 1.0  # rounded once: 20 of 100 is 0.2
 
     def by_layer(self) -> dict[str, float]:
-        """The sparsity of each parameter.
+        """Return the sparsity of each parameter.
 
         >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
         {'a': 0.5, 'b': 0.0}
@@ -165,23 +164,23 @@ class Mask(Mapping[str, Tensor]):
     # ---------------------------------------------------------------- algebra on the kept weights
 
     def __and__(self, other: object) -> Self:
-        """Kept in both."""
-        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.logical_and)
+        """Keep what both keep."""
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.logical_and)
 
     def __or__(self, other: object) -> Self:
-        """Kept in either."""
-        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.logical_or)
+        """Keep what either keeps."""
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.logical_or)
 
     def __sub__(self, other: object) -> Self:
-        """Kept here and not there."""
-        return NotImplemented if not isinstance(other, Mask) else self._with(other, torch.gt)
+        """Keep what this mask keeps and the other one prunes."""
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.gt)
 
     def __invert__(self) -> Self:
-        """Kept where this one prunes."""
+        """Keep what this mask prunes."""
         return self._of({name: ~keep for name, keep in self._keep.items()})
 
     def __le__(self, other: object) -> bool:
-        """Is everything that is kept here kept there too?"""
+        """Check that the other mask keeps all that this one keeps."""
         if not isinstance(other, Mask):
             return NotImplemented
         return not any(bool(lost.any()) for lost in (self - other)._keep.values())
@@ -196,41 +195,11 @@ class Mask(Mapping[str, Tensor]):
     def __hash__(self) -> int:
         return hash(self.digest())
 
-    def _with(self, other: "Mask", op: Callable[[Tensor, Tensor], Tensor]) -> Self:
-        for name in (*self, *other):
-            if name not in self or name not in other:
-                raise ValueError(f"the masks have different parameters: only one has {name!r}.")
-            ours, theirs = self._keep[name].shape, other._keep[name].shape
-            if ours != theirs:
-                raise ValueError(f"the masks differ in the shape of {name!r}: {tuple(ours)} and {tuple(theirs)}.")
+    def _combine(self, other: "Mask", op: Callable[[Tensor, Tensor], Tensor]) -> Self:
+        check_same("the masks", self._keep, other._keep)
         return self._of({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
 
     # ---------------------------------------------------------------- using it
-
-    def _on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
-        """Each parameter of the model as it is now, in the order of the model, with its mask on the same device."""
-        found = present(select(model, self))
-        keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in self._keep.items()}
-        owners: dict[Hashable, str] = {}
-        for name, p in found.items():
-            if p.shape != keeps[name].shape:
-                raise ValueError(
-                    f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(keeps[name].shape)} in the mask: "
-                    "the mask belongs to another model."
-                )
-            if (tied := owners.setdefault(memory(p), name)) != name:
-                raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
-        return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
-
-    def _agree_on(self, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
-        """As :meth:`_on`, with a warning where many of the kept weights are zero."""
-        weights = self._on(model)
-        if found := zeros(weights):
-            _checks.warn(
-                f"{found[0]:,} of the {found[1]:,} weights that the mask keeps are zero, as if they were pruned: is it the "
-                "mask of this model? sparsedd.Mask.nonzero(model) finds that."
-            )
-        return weights
 
     @torch.no_grad()
     def apply_(self, model: Model) -> Model:
@@ -240,7 +209,7 @@ class Mask(Mapping[str, Tensor]):
         >>> mask.apply_(torch.nn.Linear(2, 1)).weight[0, 1].item()
         0.0
         """
-        for p, keep in self._on(model).values():
+        for p, keep in match(self, model).values():
             p.masked_fill_(~keep, 0)
         return model
 
@@ -252,15 +221,15 @@ class Mask(Mapping[str, Tensor]):
         optimizer, and masks the gradients that others than torch's elementwise ones get; call this before what else looks at a
         whole gradient: clipping by norm, say.
         """
-        for p, keep in self._on(model).values():
+        for p, keep in match(self, model).values():
             if p.grad is not None:
                 fill_(p.grad, ~keep, 0)
         return model
 
     @torch.no_grad()
     def holds(self, model: nn.Module) -> bool:
-        """Is every pruned weight of the model exactly zero?"""
-        return not any(bool((p.masked_fill(keep, 0) != 0).any()) for p, keep in self._on(model).values())
+        """Check that every pruned weight of the model is exactly zero."""
+        return not any(bool((p.masked_fill(keep, 0) != 0).any()) for p, keep in match(self, model).values())
 
     def enforce(self, model: nn.Module, *optimizers: Optimizer) -> Enforcement:
         """Hold pruned weights at zero, from now on and after every step of the optimizers, until the block ends.
@@ -300,12 +269,12 @@ class Mask(Mapping[str, Tensor]):
     # ---------------------------------------------------------------- moving and keeping it
 
     def to(self, device: torch.device | str | int) -> Self:
-        """The same mask on a device. Seldom needed: :meth:`apply_` and :meth:`enforce` go where the parameters are."""
+        """Return the same mask on a device. Seldom needed: :meth:`apply_` and :meth:`enforce` go where the parameters are."""
         place = _checks.device("device", device)
         return type(self)({name: keep.to(place) for name, keep in self._keep.items()})
 
     def digest(self) -> str:
-        """SHA-256 of names, shapes and bits: equal on every device, rank and machine.
+        """Return the SHA-256 of names, shapes and bits: equal on every device, rank and machine.
 
         >>> Mask({"w": torch.tensor([True, False])}).digest()[:12]
         '582a99bb84ee'
@@ -314,17 +283,17 @@ class Mask(Mapping[str, Tensor]):
             sha = hashlib.sha256()
             for name in sorted(self._keep):
                 keep = self._keep[name]
-                sha.update(repr((name, tuple(keep.shape))).encode() + _packed(keep).tobytes())
+                sha.update(repr((name, tuple(keep.shape))).encode() + _pack(keep).tobytes())
             self._digest = sha.hexdigest()
         return self._digest
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Plain bool tensors by name: ``torch.save`` them anywhere, ``torch.load(weights_only=True)`` reads them."""
+        """Return plain bool tensors by name: ``torch.save`` them anywhere, ``torch.load(weights_only=True)`` reads them."""
         return {name: keep.clone() for name, keep in self._keep.items()}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
-        """The mask of a :meth:`state_dict`."""
+        """Read the mask of a :meth:`state_dict`."""
         return cls(state)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -333,54 +302,34 @@ class Mask(Mapping[str, Tensor]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
+        """Read a file of :meth:`save`; ValueError if one byte of it has changed."""
         tensors, shapes = _files.unseal(_checks.path("path", path), "mask")
-        with _files.named(path, "a mask"):
-            keep = {plain(name): _unpacked(tensors[name], shape) for name, shape in shapes}
+        with _files.blame(path, "a mask"):
+            keep = {strip_segments(name): _unpack(tensors[name], shape) for name, shape in shapes}
             if len(keep) != len(shapes) or keep.keys() != tensors.keys():
                 raise ValueError("its names are not those of its tensors")
             return cls._of(keep)
 
     def _bytes(self) -> bytes:
-        packed = {name: torch.from_numpy(_packed(keep)) for name, keep in self._keep.items()}
+        packed = {name: torch.from_numpy(_pack(keep)) for name, keep in self._keep.items()}
         return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
 
 
-def name_empty(mask: M) -> M:
+def warn_of_empty(mask: M) -> M:
     """Warn of parameters that a mask made of zeros keeps nothing of, and give the mask back."""
     if empty := [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]:
         _checks.warn(
-            f"zero throughout, and all pruned in this mask: {listed(empty)}. Enforced, they stay zero for ever. What is only "
+            f"zero throughout, and all pruned in this mask: {abridge(empty)}. Enforced, they stay zero for ever. What is only "
             "initialised so (a new head, the B of a LoRA) is to be left out: pass the others as names=."
         )
     return mask
 
 
-def zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[int, int] | None:
-    """Count the weights that are kept (all where there is no mask) and zero, if these are suspiciously many, and all kept ones.
-
-    They are where more than one, and at least 5 %, are zero. Of a parameter that is zero throughout none counts: it was
-    initialised so.
-    """
-    zero = size = 0
-    for p, keep in weights.values():
-        values = p.detach() if p.dtype in FLOATS else (p.detach() != 0).float()
-        kept = p.numel() if keep is None else count(array(keep))
-        here = Scored("", values, keep).count(eq, 0) if kept else 0
-        zero, size = zero + (here if here < kept else 0), size + kept
-    return (zero, size) if zero > 1 and 20 * zero >= size else None
-
-
-def _not_empty(keep: Mapping[str, Tensor]) -> None:
-    if not keep:
-        raise ValueError("a mask needs at least one parameter, got none.")
-
-
-def _packed(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+def _pack(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
     return np.packbits(keep.cpu().numpy().ravel())
 
 
-def _unpacked(packed: Tensor, shape: list[int]) -> Tensor:
+def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
     count = prod(_checks.whole("a dimension", n) for n in shape)
     if packed.dtype != torch.uint8 or tuple(packed.shape) != ((count + 7) // 8,):
         raise ValueError(f"a tensor does not hold the bits of the shape {shape}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
 from sparsedd import _checks, _random
-from sparsedd.noise import INTEGERS, Noise
+from sparsedd.noise import INTEGERS, Noise, check_range
 
 
 class NoisyLabels(Dataset[Any]):
@@ -35,15 +35,6 @@ class NoisyLabels(Dataset[Any]):
         Where an item keeps its label: an index, or the key of a dict item.
     seed
         Of the noise.
-
-    Attributes
-    ----------
-    targets, clean
-        (n,) int64: the labels as trained on, and the original ones.
-    flipped
-        (n,) bool: where they differ.
-    rate
-        The realised rate, ``flipped.mean()``.
 
     Raises
     ------
@@ -78,40 +69,39 @@ class NoisyLabels(Dataset[Any]):
             raise TypeError(f"dataset must have a length and be indexable, got {type(dataset).__name__}.")
         if isinstance(label, bool) or not isinstance(label, int | str):
             raise TypeError(f"label must be an index or the key of a dict item, got {label!r}.")
-        if not callable(noise) or isinstance(noise, type):
-            raise TypeError(f"noise must be a callable such as sparsedd.noise.Symmetric(0.2), got {noise!r}.")
-        clean = _labels(dataset, label)
+        _checks.function("noise", noise, "such as sparsedd.noise.Symmetric(0.2)")
+        clean = _read_labels(dataset, label)
         if num_classes is None:
-            num_classes = _class_count(dataset, label) or (int(clean.max()) + 1 if len(clean) else 1)
+            num_classes = _count_classes(dataset, label) or (int(clean.max()) + 1 if len(clean) else 1)
         _checks.whole("num_classes", num_classes, least=1)
         _checks.whole("seed", seed)
-        _in_range("the dataset's labels", clean, num_classes)
+        check_range("the dataset's labels", clean, num_classes)
         targets = noise(clean.clone(), num_classes, seed)
         if not isinstance(targets, Tensor) or targets.shape != clean.shape or targets.dtype not in INTEGERS:
             got = f"{targets.dtype} of {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
             raise ValueError(f"noise must return integer labels of shape {tuple(clean.shape)}, got {got}.")
-        _in_range("the labels that the noise returns", targets, num_classes)
+        check_range("the labels that the noise returns", targets, num_classes)
         self.dataset, self.noise, self.label, self.seed, self.num_classes = dataset, noise, label, seed, num_classes
         self._clean, self._targets = clean, targets.detach().to("cpu", torch.int64).clone()
 
     @property
     def targets(self) -> Tensor:
-        """(n,) int64, as trained on."""
+        """Labels as trained on, (n,) int64."""
         return self._targets.clone()
 
     @property
     def clean(self) -> Tensor:
-        """(n,) int64, original."""
+        """Original labels, (n,) int64."""
         return self._clean.clone()
 
     @property
     def flipped(self) -> Tensor:
-        """(n,) bool, targets != clean."""
+        """Places where targets and clean differ, (n,) bool."""
         return self._targets != self._clean
 
     @property
     def rate(self) -> float:
-        """The realised rate, flipped.mean()."""
+        """Realised rate, ``flipped.mean()``."""
         return int(self.flipped.sum()) / max(len(self), 1)
 
     def __len__(self) -> int:
@@ -123,8 +113,8 @@ class NoisyLabels(Dataset[Any]):
         except TypeError:
             raise TypeError(f"index must be an integer, got {index!r}: torch.utils.data.Subset takes a part.") from None
         item = self.dataset[index]
-        label, clean = _label_of(item, self.label), self._clean[index].item()
-        found = _array(label)
+        label, clean = _get_label(item, self.label), self._clean[index].item()
+        found = _to_array(label)
         if found.size != 1 or found.dtype.kind not in "iu" or found.item() != clean:
             raise RuntimeError(
                 f"item {index} of the dataset has the label {found.tolist()!s:.60}, but was taken to have {clean}. It must be "
@@ -133,12 +123,12 @@ class NoisyLabels(Dataset[Any]):
         target = self._targets[index].item()
         if target > np.iinfo(found.dtype).max:
             raise ValueError(f"item {index} keeps its label as {found.dtype}, which has no room for {target}: use torch.int64.")
-        target = _as(label, int(target))
+        target = _convert_like(label, int(target))
         if isinstance(item, Mapping):
             return {**item, self.label: target}
         parts = list(item)
         parts[self.label] = target  # type: ignore[index]
-        return _sequence(item, parts)
+        return _rebuild(item, parts)
 
     def __repr__(self) -> str:
         wrong = int(self.flipped.sum())
@@ -147,50 +137,43 @@ class NoisyLabels(Dataset[Any]):
         )
 
 
-def _labels(dataset: Any, label: int | str) -> Tensor:
-    """The labels of a dataset, (n,) int64."""
+def _read_labels(dataset: Any, label: int | str) -> Tensor:
+    """Return the labels of a dataset, (n,) int64."""
     with _random.untouched():
-        known = _known_labels(dataset, label)
-        if known is not None:
+        if (known := _find_labels(dataset, label)) is not None:
             return known
-        if isinstance(dataset, ConcatDataset):
-            return torch.cat([_labels(part, label) for part in dataset.datasets])
-        return _integers([_label_of(dataset[i], label) for i in range(len(dataset))])
+        return _to_integers([_get_label(dataset[i], label) for i in range(len(dataset))])
 
 
-def _known_labels(dataset: Any, label: int | str) -> Tensor | None:
-    """The labels, if they can be had without reading the items."""
+def _find_labels(dataset: Any, label: int | str) -> Tensor | None:
+    """Return the labels if they can be had without reading the items, else None."""
     if isinstance(dataset, Subset):
-        labels = _known_labels(dataset.dataset, label)
-        return None if labels is None else labels[_within(dataset, len(labels))]
+        if (labels := _find_labels(dataset.dataset, label)) is None:
+            return None
+        try:
+            return labels[torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu")]
+        except IndexError as error:
+            raise ValueError(f"a Subset's indices must be below {len(labels)}: {error}.") from error
     if isinstance(dataset, ConcatDataset):
-        parts = [_known_labels(part, label) for part in dataset.datasets]
+        parts = [_find_labels(part, label) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
     if isinstance(dataset, TensorDataset) and isinstance(label, int):
         if not -len(dataset.tensors) <= label < len(dataset.tensors):
             raise ValueError(f"label={label}, but the dataset has {len(dataset.tensors)} tensors.")
-        return _integers(dataset.tensors[label])
+        return _to_integers(dataset.tensors[label])
     if isinstance(dataset, NoisyLabels) and dataset.label != label:
         return None  # its targets are other labels
     targets, transform = getattr(dataset, "targets", None), getattr(dataset, "target_transform", None)
     if isinstance(targets, Mapping):
         return None
     try:
-        labels = _integers(targets if transform is None else [transform(t) for t in targets])  # type: ignore[union-attr]
+        labels = _to_integers(targets if transform is None else [transform(t) for t in targets])  # type: ignore[union-attr]
     except Exception:  # there are none, or the items' labels are made of them in another way
         return None
     return labels if len(labels) == len(dataset) else None
 
 
-def _within(subset: Subset[Any], n: int) -> Tensor:
-    """The indices of a subset of n samples."""
-    indices = torch.as_tensor(subset.indices, dtype=torch.int64, device="cpu")
-    if len(indices) and not (int(indices.min()) >= -n and int(indices.max()) < n):
-        raise ValueError(f"a Subset's indices must be below {n}, got {int(indices.min())} ... {int(indices.max())}.")
-    return indices
-
-
-def _label_of(item: Any, label: int | str) -> Any:
+def _get_label(item: Any, label: int | str) -> Any:
     try:
         return item[label]
     except (KeyError, IndexError, TypeError) as error:
@@ -198,15 +181,15 @@ def _label_of(item: Any, label: int | str) -> Any:
         raise ValueError(f"label={label!r} is not where the dataset keeps its labels: it has {has}.") from error
 
 
-def _array(label: Any) -> Any:
+def _to_array(label: Any) -> Any:
     return label.detach().cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
 
 
-def _integers(labels: Any) -> Tensor:
+def _to_integers(labels: Any) -> Tensor:
     if isinstance(labels, Tensor):
-        array = _array(labels)
+        array = _to_array(labels)
     else:
-        values = [_array(v) for v in labels]
+        values = [_to_array(v) for v in labels]
         odd = [v for v in values if v.shape != values[0].shape]
         if odd:
             raise TypeError(f"labels must be one integer a sample, got {values[0].tolist()} and {odd[0].tolist()}.")
@@ -219,40 +202,35 @@ def _integers(labels: Any) -> Tensor:
     return torch.from_numpy(array[:, 0].astype(np.int64))
 
 
-def _in_range(what: str, labels: Tensor, num_classes: int) -> None:
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
-        raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
-
-
-def _class_count(dataset: Any, label: int | str) -> int | None:
+def _count_classes(dataset: Any, label: int | str) -> int | None:
     if isinstance(dataset, Subset):
-        return _class_count(dataset.dataset, label)
+        return _count_classes(dataset.dataset, label)
     if isinstance(dataset, ConcatDataset):
-        return max((_class_count(part, label) or 0 for part in dataset.datasets), default=0) or None
+        return max((_count_classes(part, label) or 0 for part in dataset.datasets), default=0) or None
     if isinstance(dataset, NoisyLabels):
-        return dataset.num_classes if dataset.label == label else _class_count(dataset.dataset, label)
+        return dataset.num_classes if dataset.label == label else _count_classes(dataset.dataset, label)
     classes = getattr(dataset, "classes", None)
     if not isinstance(classes, list | tuple):
         return None
     if getattr(dataset, "target_transform", None) is not None:  # they name the labels before it
-        labels = _labels(dataset, label)
+        labels = _read_labels(dataset, label)
         return int(labels.max()) + 1 if len(labels) else None
     return len(classes)
 
 
-def _as(original: Any, target: int) -> Any:
-    """The label in the type, dtype and shape that the item's own label has."""
+def _convert_like(original: Any, target: int) -> Any:
+    """Return a label in the type, dtype and shape that the item's own label has."""
     if isinstance(original, Tensor):
         return torch.full_like(original, target)
     if isinstance(original, np.ndarray):
         return np.full_like(original, target)
     if isinstance(original, list | tuple):
-        return _sequence(original, [_as(part, target) for part in original])
+        return _rebuild(original, [_convert_like(part, target) for part in original])
     return type(original)(target)
 
 
-def _sequence(original: Any, parts: list[Any]) -> Any:
-    """The parts in a list, tuple or named tuple like the original."""
+def _rebuild(original: Any, parts: list[Any]) -> Any:
+    """Put parts into a list, tuple or named tuple like the original."""
     if hasattr(original, "_fields"):
         return type(original)(*parts)
     return parts if isinstance(original, list) else tuple(parts)

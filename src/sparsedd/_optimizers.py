@@ -1,4 +1,4 @@
-"""What enforcement has to know of optimizers: which of them mix weights, and what they remember of each."""
+"""Optimizers, as enforcement has to know them: those that mix weights, and what they remember of each."""
 
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from torch.optim import LBFGS, Optimizer
 
 Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
 
-# Those that treat weights one by one. All others, subclasses of these too, are taken to mix them, and get masked gradients.
+# These treat weights one by one. All others, and subclasses of these, are taken to mix them, and get masked gradients.
 ELEMENTWISE = frozenset(
     {
         *(optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta),
@@ -24,8 +24,8 @@ ELEMENTWISE = frozenset(
 _FRESH = {(optim.Adagrad, "sum"): "initial_accumulator_value", (optim.Rprop, "step_size"): "lr"}
 
 
-def unwrapped(optimizer: Optimizer) -> list[Optimizer]:
-    """The optimizers, of this one and those that it wraps (as Accelerate's do), that call hooks at each step."""
+def find_optimizers(optimizer: Optimizer) -> list[Optimizer]:
+    """Find, of an optimizer and those that it wraps (as Accelerate's do), the ones that call hooks at each step."""
     every = [optimizer]
     for one in every:  # which grows
         every += [o for o in vars(one).values() if isinstance(o, Optimizer) and not any(o is other for other in every)]
@@ -35,7 +35,7 @@ def unwrapped(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
-    """``tensor.masked_fill_(where, value)``, also for what a sparse tensor holds."""
+    """Fill as ``tensor.masked_fill_(where, value)`` does, also what a sparse tensor holds."""
     if tensor.is_sparse:
         tensor._values().masked_fill_(where[tuple(tensor._indices())], value)
     else:
@@ -51,23 +51,23 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
     left: set[str] = set()
     for group in optimizer.param_groups:
         for p in group["params"] if not isinstance(optimizer, LBFGS) else ():  # see forget_directions
-            if id(p) not in pruned or not (state := dict(_tensors(_state(optimizer, p)))):
+            if id(p) not in pruned or not (state := dict(_walk_tensors(_read_state(optimizer, p)))):
                 continue
             if type(optimizer).__module__.startswith("torch.optim."):
                 state = {path: value for path, value in state.items() if value.shape == p.shape and path != ("step",)}
                 fresh = {path: group.get(_FRESH.get((type(optimizer), path[0]), ""), 0) for path in state}
             else:
                 key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
-                fresh = births[key] if key in births else births.setdefault(key, _born(optimizer, group, p, set(state)))
+                fresh = births[key] if key in births else births.setdefault(key, _find_fresh(optimizer, group, p, set(state)))
             for path, value in state.items():
                 born = fresh.get(path)
-                if value.numel() == p.numel() and born is not ... and not _put(value, pruned[id(p)], born):
+                if value.numel() == p.numel() and born is not ... and not _fill_state(value, pruned[id(p)], born):
                     left.add(f"{path[0]!r} of {type(optimizer).__name__}")
     return left
 
 
-def _put(value: Tensor, where: Tensor, fresh: Any) -> bool:
-    """Fill a state, in the weight's shape or flat; False where that can't be done. Integers are codes of something."""
+def _fill_state(value: Tensor, where: Tensor, fresh: Any) -> bool:
+    """Fill a state, in the weight's shape or flat; return False if that can't be done. Integers are codes of something."""
     if fresh is None or not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
         return False
     try:
@@ -83,69 +83,69 @@ def _put(value: Tensor, where: Tensor, fresh: Any) -> bool:
     return True
 
 
-def _state(optimizer: Optimizer, p: Tensor) -> dict[Any, Any]:
-    """What is remembered of a parameter, also under a name that comes first: ``state["trac"][p]``."""
+def _read_state(optimizer: Optimizer, p: Tensor) -> dict[Any, Any]:
+    """Return the state of a parameter, also that under a name that comes first: ``state["trac"][p]``."""
     nested = {k: v[p] for k, v in optimizer.state.items() if isinstance(k, str) and isinstance(v, dict) and p in v}
     return {**optimizer.state.get(p, {}), **nested}
 
 
-def _tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in containers of containers, with the keys that lead to it."""
+def _walk_tensors(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Yield every tensor in containers of containers, with the keys that lead to it."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, dict | list | tuple | deque):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _tensors(item, (*path, key))
+            yield from _walk_tensors(item, (*path, key))
 
 
 class _Enough(Exception):
-    """All that was asked for is born."""
+    """Raised when all that was asked for is there."""
 
 
 class _Births(UserDict[Any, Any]):
-    """The state of a parameter, which keeps what each tensor was when it came."""
+    """The state of a parameter, with a copy of each tensor as it was when it came."""
 
     def __init__(self, state: Mapping[Any, Any], wanted: set[Path]) -> None:
         self.data, self._wanted = dict(state), wanted
-        self.first = {path: t.clone() for path, t in _tensors(self.data)}
+        self.first = {path: t.clone() for path, t in _walk_tensors(self.data)}
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.data[key] = value
-        self.first = {path: t.clone() for path, t in _tensors(value, (key,))} | self.first
+        self.first = {path: t.clone() for path, t in _walk_tensors(value, (key,))} | self.first
         if self._wanted <= self.first.keys():
             raise _Enough
 
 
-def _born(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Path]) -> dict[Path, Any]:
-    """What a fresh optimizer holds for a weight of zero, found by a twin in its first step; ``...`` for what is not by weight.
+def _find_fresh(optimizer: Optimizer, group: dict[str, Any], p: Tensor, wanted: set[Path]) -> dict[Path, Any]:
+    """Find what a fresh optimizer holds for a weight of zero from a twin's first step; ``...`` for what is not by weight.
 
-    What is missing or None could not be found out: it is not the same for all weights, or there is no such twin.
+    Values that are missing or None are not known: they are not the same for all weights, or there is no such twin.
     """
     born: dict[Path, Any] = {}
     w = nn.Parameter(torch.zeros([3 + i for i in range(p.dim())], dtype=p.dtype, device=p.device))  # no side like another
     w.grad = torch.zeros_like(w)
     with torch.random.fork_rng(devices=[p.device] if p.device.type == "cuda" else []), suppress(Exception):
-        twin = _twin(optimizer, group, w)
+        twin = _make_twin(optimizer, group, w)
         twin.state[w] = births = _Births(twin.state.get(w, {}), wanted)
         if not wanted <= births.first.keys():
             with suppress(Exception):
                 getattr(twin, "train", bool)()  # schedule-free ones ask for it
                 step: Any = getattr(type(twin).step, "__wrapped__", type(twin).step)  # without hooks
                 step(twin, *[lambda: torch.zeros(())][: len(signature(step).parameters) - 1])
-        late = {path: t for path, t in _tensors(_state(twin, w)) if not t.any()}  # of no gradient: it was born as zero
-        for path, t in (late | births.first).items():
+        zeros = {path: t for path, t in _walk_tensors(_read_state(twin, w)) if not t.any()}  # without a gradient they stay so
+        for path, t in (zeros | births.first).items():
             one = t.flatten()[0].item() if t.numel() == w.numel() else ...
             born[path] = one if one is ... or bool((t == one).all()) else None
     return born
 
 
-def _twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
-    """An optimizer of the same class and settings that has this parameter alone."""
+def _make_twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> Optimizer:
+    """Make an optimizer of the same class and settings that has this parameter alone."""
     group = {**deepcopy({key: value for key, value in group.items() if not key.startswith("param")}), "params": [p]}
     have = {**vars(optimizer), **optimizer.defaults, **group}
     takes = [t for t in signature(type(optimizer)).parameters.values() if t.kind in (t.POSITIONAL_OR_KEYWORD, t.KEYWORD_ONLY)]
     given = {t.name: have[t.name] for t in takes if t.name in have}
-    given = {n: _twin(v, v.param_groups[0], p) if isinstance(v, Optimizer) else v for n, v in given.items()}
+    given = {n: _make_twin(v, v.param_groups[0], p) if isinstance(v, Optimizer) else v for n, v in given.items()}
     if not isinstance(given.get(takes[0].name), Optimizer):
         given[takes[0].name] = [group]
     return type(optimizer)(**given)

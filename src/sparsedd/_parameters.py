@@ -12,6 +12,8 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
+from sparsedd import _checks
+
 Named = TypeVar("Named", bound=Mapping[str, Any])
 Weight = TypeVar("Weight", bound=Tensor)
 WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
@@ -19,7 +21,7 @@ WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 SEGMENTS = ("_orig_mod", "_checkpoint_wrapped_module", "_original_module", "_forward_module")
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """Return the module inside its wrappers: DDP, DataParallel, AveragedModel, and those of SEGMENTS."""
     while key := _inside(module):
         module = module._modules[key]  # type: ignore[assignment]
@@ -39,72 +41,67 @@ def _inside(module: nn.Module) -> str | None:
     return "module" if isinstance(module, WRAPPERS) else None
 
 
-def hooked(module: nn.Module) -> bool:
-    """Does calling the module do more than the forward pass of its class?"""
+def has_hooks(module: nn.Module) -> bool:
+    """Check whether calling the module does more than the forward pass of its class."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or "forward" in vars(module)
 
 
-def state_names(model: nn.Module) -> dict[str, str]:
-    """Return the keys of the model's state dict, each with the name that it has in the model without any wrapper."""
+def name_state_keys(model: nn.Module) -> dict[str, str]:
+    """Return the keys of the model's state dict, each with its name in the model without any wrapper."""
     names = {}
     for key in model.state_dict():
-        kept, module = [], model
+        parts, module = [], model
         for part in key.split("."):
             if part != _inside(module):
-                kept.append(part)
+                parts.append(part)
             child = module._modules.get(part)  # the last part names a parameter or a buffer
             module = module if child is None else child
-        names[key] = ".".join(kept)
+        names[key] = ".".join(parts)
     return names
 
 
 def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module with its name in the unwrapped model, a shared one under each of its names."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    model = unwrapped(model)
+    """Yield every module with its name in the unwrapped model, a shared one under each of its names."""
+    model = unwrap(_checks.kind("model", model, nn.Module, "a torch.nn.Module"))
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is not None and isinstance(model, fsdp.FSDPModule):
         model.reshard()  # after a forward pass its parameters may be whole copies, and what is written to those is lost
     yield prefix, model
     for name, child in model._modules.items():
         if child is not None:
-            yield from modules(child, joined(prefix, name))
+            yield from modules(child, join(prefix, name))
 
 
 def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter of the model under each of its names, in the order of the model."""
+    """Return every parameter of the model under each of its names, in the order of the model."""
     return {
-        joined(prefix, name): parameter
+        join(prefix, name): parameter
         for prefix, module in modules(model)
         for name, parameter in module._parameters.items()
         if parameter is not None
     }
 
 
-def memory(p: Tensor) -> Hashable:
-    """What is equal for two parameters that are one: where their weights lie, and how."""
+def memory_key(p: Tensor) -> Hashable:
+    """Return a key equal for tied parameters: address, shape, strides."""
     if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or p.layout is not torch.strided or not p.numel():
         return id(p)
     return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
 
 
-def once(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Tied parameters under the first of their names."""
+def drop_tied(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return parameters with tied ones under the first of their names only."""
     first: dict[Hashable, str] = {}
-    return {name: p for name, p in named.items() if first.setdefault(memory(p), name) == name}
+    return {name: p for name, p in named.items() if first.setdefault(memory_key(p), name) == name}
 
 
 def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
-    """The named parameters, in the order of the model, looked up now."""
+    """Look up parameters by name, in the order of the model; raise where no mask could hold one."""
     every = parameters(model)
-    wanted = dict.fromkeys(fit(plain(name), every) for name in strings("names", names))
-    for name in wanted:
-        if name not in every:
-            raise ValueError(f"the model has no parameter {name!r}. It has {listed(every)}.")
+    wanted = set(find_names(names, every, "the model"))
     found = {name: p for name, p in every.items() if name in wanted}
-    raw = _raw(model)
+    raw = _find_raw(model)
     for name, p in found.items():
         if name in raw:
             raise ValueError(
@@ -113,20 +110,20 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
             )
         if isinstance(p, UninitializedParameter):
             raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
-    _apart(undivided(found))
+    _check_apart(check_undivided(found))
     return found
 
 
-def present(found: dict[str, Weight]) -> dict[str, Weight]:
-    """Return the same tensors, if they have values."""
+def check_present(found: dict[str, Weight]) -> dict[str, Weight]:
+    """Return the same tensors if they have values, else raise."""
     for name, p in found.items():
         if p.is_meta:
             raise RuntimeError(f"{name!r} is on the meta device and has no weights: load them first.")
     return found
 
 
-def undivided(named: Named) -> Named:
-    """The same tensors, if this process has all of each."""
+def check_undivided(named: Named) -> Named:
+    """Return the same tensors if this process has all of each, else raise."""
     for name, tensor in named.items():
         if is_sharded(tensor):
             raise RuntimeError(
@@ -138,12 +135,12 @@ def undivided(named: Named) -> Named:
 
 
 def is_sharded(p: Any) -> bool:
-    """Is it a DTensor? Its class is costly to import."""
+    """Check for a DTensor, whose class is costly to import."""
     return hasattr(p, "placements")
 
 
-def sharded_like(tensor: Tensor, other: Any) -> Tensor:
-    """A whole tensor as DTensor where the other one is: this process takes its part, without a word to the others."""
+def shard_like(tensor: Tensor, other: Any) -> Tensor:
+    """Return a tensor as DTensor if the other one is: this process takes its part, without a word to the others."""
     if is_sharded(tensor) or not is_sharded(other):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -151,13 +148,13 @@ def sharded_like(tensor: Tensor, other: Any) -> Tensor:
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
-def _apart(found: dict[str, nn.Parameter]) -> None:
+def _check_apart(found: dict[str, nn.Parameter]) -> None:
     """Raise where two parameters share some weights, but not all of them in one order."""
     dense = {name: p for name, p in found.items() if not p.is_meta and p.numel() and p.layout is torch.strided}
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023
-            if memory(dense[one]) != memory(dense[other]) and _share(dense[one], dense[other]):
+            if memory_key(dense[one]) != memory_key(dense[other]) and _share(dense[one], dense[other]):
                 raise ValueError(
                     f"{one!r} and {other!r} share memory in another shape or order, as a view does: a mask can't tell their "
                     f"weights apart. Leave one of them out (names= or exclude=), or give {other!r} weights of its own."
@@ -165,7 +162,7 @@ def _apart(found: dict[str, nn.Parameter]) -> None:
 
 
 def _share(a: Tensor, b: Tensor) -> bool:
-    """Does one weight lie in both? The columns of a matrix, say, have spans that overlap, and no weight in common."""
+    """Check whether one weight lies in both. Columns of a matrix, say, have spans that overlap, and no weight in common."""
     if a.dtype != b.dtype:
         return True
     at, bt = ((t.data_ptr() - min(a.data_ptr(), b.data_ptr())) // t.element_size() for t in (a, b))
@@ -175,12 +172,12 @@ def _share(a: Tensor, b: Tensor) -> bool:
 
 
 def _length(t: Tensor) -> int:
-    """From its first element to its last in memory."""
+    """Count the elements in memory from a tensor's first to its last."""
     return 1 + sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
 
 
-def computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """The weights of a module that are computed at each call, and the parameters of it that they are computed from.
+def find_computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return the weights that a module computes at each call, and the parameters that it computes them from.
 
     Parametrizations do that, and the older weight_norm, spectral_norm and torch.nn.utils.prune.
     """
@@ -195,24 +192,25 @@ def computed(module: nn.Module) -> dict[str, tuple[str, ...]]:
     return {name: raw for name, raw in found.items() if any(module.get_parameter(key).dim() >= 2 for key in raw)}
 
 
-def _raw(model: nn.Module) -> dict[str, str]:
-    """The parameters that a weight is computed from, but not by a mere factor (spectral_norm), with its name."""
+def _find_raw(model: nn.Module) -> dict[str, str]:
+    """Return the parameters that a weight is computed from, with its name; a mere factor (spectral_norm) does not count."""
     found: dict[str, str] = {}
     for prefix, module in modules(model):
         chains: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
-        for weight, raw in computed(module).items():
+        for weight, raw in find_computed(module).items():
             steps = {type(step).__name__ for step in chains[weight]} if weight in chains else set()
             if steps != {"_SpectralNorm"} and f"{weight}_u" not in module._buffers:
-                found |= {joined(prefix, key): joined(prefix, weight) for key in raw}
+                found |= {join(prefix, key): join(prefix, weight) for key in raw}
     return found
 
 
-def joined(prefix: str, name: str) -> str:
+def join(prefix: str, name: str) -> str:
+    """Join the name of a module and that of a part of it."""
     return f"{prefix}.{name}" if prefix else name
 
 
-def strings(what: str, value: Any) -> list[str]:
-    """Names in any iterable that is not itself a string."""
+def check_names(what: str, value: Any) -> list[str]:
+    """List names from any iterable that is not itself a string."""
     if isinstance(value, str):
         raise TypeError(f"{what} must be a collection of parameter names, got the string {value!r}: write [{value!r}].")
     items: list[Any] = list(value) if isinstance(value, Iterable) else [None]
@@ -221,41 +219,49 @@ def strings(what: str, value: Any) -> list[str]:
     return items
 
 
-def path(model: nn.Module, name: str) -> tuple[str, ...]:
-    """The keys that lead to a parameter, those of wrappers among them."""
+def locate(model: nn.Module, name: str) -> tuple[str, ...]:
+    """Return the keys that lead to a parameter, those of wrappers among them."""
     keys: list[str] = []
-    *parts, leaf = name.split(".")
-    for part in [*parts, None]:
-        while key := _inside(model):
+    here: Any = model
+    for part in name.split("."):
+        while key := _inside(here):
             keys.append(key)
-            model = model._modules[key]  # type: ignore[assignment]
-        if part is not None:
-            keys.append(part)
-            model = model._modules[part]  # type: ignore[assignment]
-    return *keys, leaf
+            here = here._modules[key]
+        keys.append(part)
+        here = here._modules.get(part)  # the last part names a parameter
+    return tuple(keys)
 
 
-def follow(model: nn.Module, path: tuple[str, ...]) -> nn.Parameter:
-    """The parameter at a :func:`path`, looked up now: cheap enough for every step."""
-    for key in path[:-1]:
+def follow(model: nn.Module, keys: tuple[str, ...]) -> nn.Parameter:
+    """Look up the parameter where :func:`locate` found it: cheap enough for every step."""
+    for key in keys[:-1]:
         model = model._modules[key]  # type: ignore[assignment]
-    return model._parameters[path[-1]]  # type: ignore[return-value]
+    return model._parameters[keys[-1]]  # type: ignore[return-value]
 
 
-def plain(name: str) -> str:
+def strip_segments(name: str) -> str:
     """Return a name without the segments that wrappers of SEGMENTS add."""
     return ".".join(part for part in name.split(".") if part not in SEGMENTS) if "_mod" in name else name
 
 
-def fit(name: str, names: Collection[str]) -> str:
-    """Return a name without what DDP and others put before it, if there is such a name; a wrapper's names are as good."""
+def fit_name(name: str, names: Collection[str]) -> str:
+    """Return a name without the ``module.`` that DDP and others put before it, where that makes it one of ``names``."""
     inner = name
     while inner not in names and inner.startswith("module."):
         inner = inner.removeprefix("module.")
     return inner if inner in names else name
 
 
-def listed(names: Iterable[Any], most: int = 8) -> str:
-    """The first few names, for an error message."""
+def find_names(names: Iterable[str], every: Collection[str], owner: str) -> list[str]:
+    """Return names as they are in ``every``, which are those of the ``owner``; raise for one that is not there."""
+    found = [fit_name(strip_segments(name), every) for name in check_names("names", names)]
+    for name in found:
+        if name not in every:
+            raise ValueError(f"{owner} has no parameter {name!r}. It has {abridge(every)}.")
+    return found
+
+
+def abridge(names: Iterable[Any], most: int = 8) -> str:
+    """Join the first few names, for an error message."""
     every = [str(name) for name in names]
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "") or "none"

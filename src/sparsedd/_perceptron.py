@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sparsedd._parameters import hooked
+from sparsedd._parameters import has_hooks
 from sparsedd.sparse import SparseLinear
 
 
@@ -39,7 +39,7 @@ class Perceptron(nn.Module):
     @classmethod
     def of(cls, model: nn.Module, precision: torch.dtype | None = None) -> Self | None:
         """Return the perceptron that a model is; None if it is anything else."""
-        if type(model) is not nn.Sequential or hooked(model):
+        if type(model) is not nn.Sequential or has_hooks(model):
             return None
         kinds = [_kind(module) for module in model]
         chain = kinds[kinds[:1] == ["flatten"] :]
@@ -127,7 +127,7 @@ class _Sparse:
 
 def _kind(module: nn.Module) -> str:
     """Return what a module is in a chain; the empty string if it has no place there."""
-    if hooked(module):
+    if has_hooks(module):
         return ""
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return "flatten"

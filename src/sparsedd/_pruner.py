@@ -4,17 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, scores
-from sparsedd._mask import Mask, zeros
-from sparsedd._parameters import listed, once, present, select
-from sparsedd._prunable import prunable
+from sparsedd._mask import Mask
+from sparsedd._match import count_zeros, match_and_warn
+from sparsedd._parameters import abridge, check_present
+from sparsedd._prunable import select_prunable
 from sparsedd._selection import FLOATS, Ranking, Scored, array, count
 
+Name: TypeAlias = Literal["magnitude", "gradient", "random"]
+Scope: TypeAlias = Literal["global", "layer"]
 NAMED: dict[str, scores.Score] = {
     "magnitude": scores.magnitude,
     "gradient": scores.gradient,
@@ -24,7 +27,7 @@ NAMED: dict[str, scores.Score] = {
 
 @dataclass(frozen=True, repr=False)
 class Pruner:
-    r"""Removes a fraction of the surviving weights, those of lowest score (He et al. 2022, 2.2 and A.1).
+    r"""A rule that removes a fraction of the surviving weights, those of lowest score (He et al. 2022, 2.2 and A.1).
 
     Level k of a sweep has the nominal sparsity 1 - (1 - fraction)^k. Counts are exact: a prune removes
     ⌈fraction · remaining⌉ weights in exact arithmetic, ties go by position in the model, and levels are nested.
@@ -48,32 +51,23 @@ class Pruner:
     (Mask(80 of 100 weights, sparsity 20.00%), Mask(64 of 100 weights, sparsity 36.00%))
     """
 
-    score: scores.Score | Literal["magnitude", "gradient", "random"] = "magnitude"
+    score: scores.Score | Name = "magnitude"
     fraction: float | Fraction = 0.2
-    scope: Literal["global", "layer"] = "global"
+    scope: Scope = "global"
 
     def __post_init__(self) -> None:
         _checks.share("fraction", self.fraction, one=False)
-        if not callable(self.score) and self.score not in list(NAMED):
-            kind = ValueError if isinstance(self.score, str) else TypeError
-            raise kind(f"score must be one of {listed(map(repr, NAMED))} or a callable, got {self.score!r}.")
+        if not callable(self.score):
+            _checks.one_of("score", self.score, tuple(NAMED), " or a callable")
         if self.score is scores.random:  # type: ignore[comparison-overlap]
             raise TypeError("score must be scores.random(seed), got scores.random itself: say which seed.")
-        if not isinstance(self.scope, str):
-            raise TypeError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
-        if self.scope not in ("global", "layer"):
-            raise ValueError(f"scope must be 'global' or 'layer', got {self.scope!r}.")
+        _checks.one_of("scope", self.scope, ("global", "layer"))
 
     @classmethod
     def reaching(
-        cls,
-        sparsity: float | Fraction,
-        levels: int,
-        *,
-        score: scores.Score | Literal["magnitude", "gradient", "random"] = "magnitude",
-        scope: Literal["global", "layer"] = "global",
+        cls, sparsity: float | Fraction, levels: int, *, score: scores.Score | Name = "magnitude", scope: Scope = "global"
     ) -> Self:
-        """Return the pruner with whose fraction the last of so many levels, the dense one included, has a sparsity.
+        """Return the pruner that reaches a sparsity at the last of so many levels, the dense one included.
 
         fraction = 1 - (1 - sparsity)^(1 / (levels - 1))
 
@@ -89,7 +83,7 @@ class Pruner:
         return f"Pruner({name}, {float(self.fraction):.4g} of the survivors, {self.scope})"
 
     def prune(self, model: nn.Module, mask: Mask | None = None) -> Mask:
-        """The mask without the ⌈fraction · remaining⌉ weights of lowest score. Neither model nor mask changes.
+        """Return the mask without the ⌈fraction · remaining⌉ weights of lowest score. Neither model nor mask changes.
 
         Parameters
         ----------
@@ -111,14 +105,14 @@ class Pruner:
         UserWarning
             When as many of the weights that ``mask`` keeps are, or when a layer loses its last weight.
         """
-        return _notice_empty(self._prune(model, mask), mask)
+        return _warn_of_lost(self._prune(model, mask), mask)
 
     def _prune(self, model: nn.Module, mask: Mask | None) -> Mask:
         fraction = _checks.share("fraction", self.fraction, one=False)
         return self._keep_of(model, mask, lambda size, remaining: remaining - ceil(fraction * remaining))
 
     def prune_to(self, model: nn.Module, sparsity: float | Fraction, mask: Mask | None = None) -> Mask:
-        """In one shot: the mask that keeps exactly ⌊(1 - sparsity) · size⌋ weights, never one that ``mask`` prunes.
+        """Prune in one shot: keep exactly ⌊(1 - sparsity) · size⌋ weights, never one that ``mask`` prunes.
 
         Raises
         ------
@@ -130,14 +124,14 @@ class Pruner:
         >>> Pruner().prune_to(nn.Linear(10, 10), 0.97)
         Mask(3 of 100 weights, sparsity 97.00%)
         """
-        return _notice_empty(self._prune_to(model, sparsity, mask), mask)
+        return _warn_of_lost(self._prune_to(model, sparsity, mask), mask)
 
     def _prune_to(self, model: nn.Module, sparsity: float | Fraction, mask: Mask | None) -> Mask:
         density = 1 - _checks.share("sparsity", sparsity, one=False)
         return self._keep_of(model, mask, lambda size, remaining: floor(density * size))
 
     def sparsity(self, level: int) -> float:
-        """The nominal sparsity of a level, 1 - (1 - fraction)^level; exact counts round it by less than a weight a level.
+        """Return the nominal sparsity of a level, 1 - (1 - fraction)^level, which counts round by less than a weight a level.
 
         >>> [round(Pruner(fraction=0.2).sparsity(k), 4) for k in (0, 1, 4)]
         [0.0, 0.2, 0.5904]
@@ -147,13 +141,17 @@ class Pruner:
 
     @torch.no_grad()
     def _keep_of(self, model: nn.Module, mask: Mask | None, quota: Callable[[int, int], int]) -> Mask:
-        """The mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
+        """Return the mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
+        old: dict[str, tuple[nn.Parameter, Tensor | None]]
         if mask is None:
-            old = _unpruned(model)
-        elif isinstance(mask, Mask):
-            old = dict(mask._agree_on(model))
+            old = {name: (p, None) for name, p in check_present(select_prunable(model)).items()}
+            if found := count_zeros(old):
+                raise RuntimeError(
+                    f"mask=None means that nothing is pruned yet, but {found[0]:,} of {found[1]:,} weights are zero. "
+                    "Pass the mask; sparsedd.Mask.nonzero(model) finds it."
+                )
         else:
-            raise TypeError(f"mask must be a Mask or None, got {type(mask).__name__}.")
+            old = dict(match_and_warn(_checks.kind("mask", mask, Mask, "a Mask or None"), model))
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]
         plan = []
         for group in groups:
@@ -171,42 +169,28 @@ class Pruner:
         score = NAMED[self.score] if isinstance(self.score, str) else self.score
         new: dict[str, Tensor] = {}
         for group, remaining, wanted in plan:
-            ranking = Ranking([_scored(score, name, *old[name]) for name in group], remaining)
+            ranking = Ranking([_score(score, name, *old[name]) for name in group], remaining)
             new |= zip(group, ranking.without_lowest(remaining - wanted), strict=True)
         return Mask._of(new)
 
 
-def _notice_empty(mask: Mask, before: Mask | None) -> Mask:
-    """Return the mask; a warning names the layers that have no weights left and had some before."""
+def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
+    """Warn of layers that have no weights left and had some before, and return the mask."""
     empty = [name for name, keep in mask.items() if keep.numel() and not keep.any()]
-    already = [] if before is None else [name for name in empty if name in before and not before[name].any()]
-    if empty := [name for name in empty if name not in already]:
+    if empty := [name for name in empty if before is None or name not in before or before[name].any()]:
         _checks.warn(
-            f"no weight is left of {listed(map(repr, empty))}: such a layer gives the same for every input, and the model may, "
-            "too. Prune less, prune each layer alone (scope='layer'), or leave it out of the mask."
+            f"no weight is left of {abridge(map(repr, empty))}: such a layer gives the same for every input, and the model "
+            "may, too. Prune less, prune each layer alone (scope='layer'), or leave it out of the mask."
         )
     return mask
 
 
-def _unpruned(model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor | None]]:
-    """All the prunable weights, unless they say that some were pruned before."""
-    weights: dict[str, tuple[nn.Parameter, Tensor | None]]
-    weights = {name: (p, None) for name, p in present(once(select(model, prunable(model)))).items()}
-    if found := zeros(weights):
-        raise RuntimeError(
-            f"mask=None means that nothing is pruned yet, but {found[0]:,} of {found[1]:,} weights are zero. "
-            "Pass the mask; sparsedd.Mask.nonzero(model) finds it."
-        )
-    return weights
-
-
-def _scored(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
-    """The scores of a parameter. Magnitudes are left to be made slice by slice."""
+def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
+    """Score a parameter; magnitudes are left to be computed slice by slice."""
     if score is scores.magnitude and parameter.dtype in FLOATS:
         return Scored(name, parameter.detach(), keep, abs)
     values = score(name, parameter)
-    if not isinstance(values, Tensor):
-        raise TypeError(f"the score of {name!r} must be a tensor, got {type(values).__name__}.")
+    _checks.kind(f"the score of {name!r}", values, Tensor, "a tensor")
     if values.shape != parameter.shape:
         raise ValueError(f"the score of {name!r} must have shape {tuple(parameter.shape)}, got {tuple(values.shape)}.")
     if values.is_complex() or values.dtype == torch.bool:

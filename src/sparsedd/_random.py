@@ -18,29 +18,29 @@ Key = tuple[str | int, ...]
 
 
 def bits(key: Key, n: int) -> NDArray[np.uint64]:
-    """The first ``n`` 64-bit words of the stream ``key``; a shorter draw is a prefix of a longer one."""
+    """Return the first ``n`` 64-bit words of the stream ``key``; a shorter draw is a prefix of a longer one."""
     plain = tuple(int(part) if isinstance(part, Integral) else str(part) for part in key)  # NumPy's integers print otherwise
     digest = hashlib.sha256(repr(plain).encode()).digest()
     return np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(n)
 
 
 def uniform(key: Key, n: int) -> NDArray[np.float64]:
-    """``n`` draws from U[0, 1), multiples of 2**-53."""
+    """Return ``n`` draws from U[0, 1), multiples of 2**-53."""
     return (bits(key, n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def integers(key: Key, n: int, bound: int) -> NDArray[np.int64]:
-    """``n`` draws from 0 ... bound - 1 (bound < 2**32; uneven by less than bound / 2**32)."""
+    """Return ``n`` draws from 0 ... bound - 1 (bound < 2**32; uneven by less than bound / 2**32)."""
     return ((bits(key, n) >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
 def permutation(key: Key, n: int) -> NDArray[np.int64]:
-    """The numbers 0 ... n - 1 in random order."""
+    """Return the numbers 0 ... n - 1 in random order."""
     return np.argsort(bits(key, n), kind="stable")
 
 
 def normal(key: Key, n: int) -> NDArray[np.float64]:
-    """``n`` draws from N(0, 1), by Marsaglia's polar method: pairs in the unit disc, scaled by √(-2 ln s / s)."""
+    """Return ``n`` draws from N(0, 1) by Marsaglia's polar method: pairs in the unit disc, scaled by √(-2 ln s / s)."""
     pairs = max(16, int(n * 0.65) + 64)  # π/4 of the pairs fall in the disc, n / 2 are needed
     while True:
         u, v = (2.0 * uniform(key, 2 * pairs) - 1.0).reshape(-1, 2).T
@@ -55,7 +55,7 @@ def normal(key: Key, n: int) -> NDArray[np.float64]:
 
 
 def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln x from additions, products and quotients alone: the C library's last bit differs between machines."""
+    """Compute ln x from additions, products and quotients alone: the C library's last bit differs between machines."""
     mantissa, exponent = np.frexp(x)
     small = mantissa < 0.5**0.5
     mantissa, exponent = np.where(small, 2.0 * mantissa, mantissa), exponent - small
@@ -69,7 +69,7 @@ def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """A block after which the generators of Python, NumPy and torch (CPU and CUDA) stand where they stood before it."""
+    """Put the generators of Python, NumPy and torch (CPU and CUDA) back, after a block, where they stood before it."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:

@@ -1,4 +1,4 @@
-"""Blocks that give a model back as it was, whatever happened inside."""
+"""Restored: parts of a model that a ``with`` block gives back as they were, whatever happened inside."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from sparsedd._state import write_
 
 @contextmanager
 def modes(model: nn.Module) -> Iterator[None]:
-    """Whether each module is in training or evaluation mode, switched back by its own ``train`` and ``eval``.
+    """Restore the mode, training or evaluation, of each module by its own ``train`` and ``eval``.
 
     These may do more than set a flag. A layer of LoRA adds its product to its weight for evaluation and subtracts it again,
     which rounds; so the parameters of modules that switch in a way of their own are given back bit for bit, too.
@@ -36,13 +36,13 @@ def modes(model: nn.Module) -> Iterator[None]:
 
 
 def _switches(module: nn.Module) -> bool:
-    """Does it switch modes by a method that is neither torch's nor ours?"""
+    """Check whether a module switches modes by a method that is neither torch's nor ours."""
     return any(str(method.__module__).partition(".")[0] not in ("torch", "sparsedd") for method in (module.train, module.eval))
 
 
 @contextmanager
 def buffers(model: nn.Module) -> Iterator[None]:
-    """The buffers: the same tensors with the same bits."""
+    """Restore the buffers: the same tensors with the same bits."""
     before = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
     try:
         yield
@@ -55,7 +55,7 @@ def buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def parameters(model: nn.Module) -> Iterator[None]:
-    """The parameters, likewise, and their gradients; inside there are no gradients at first."""
+    """Restore the parameters, likewise, and their gradients; inside there are no gradients at first."""
     before = [(p, p.detach().clone(), p.grad) for p in model.parameters()]
     try:
         for p, _, _ in before:

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
-from sparsedd._optimizers import ELEMENTWISE, unwrapped
-from sparsedd._parameters import is_sharded, listed, memory, sharded_like, state_names
-from sparsedd._state import resolve
+from sparsedd._optimizers import ELEMENTWISE, find_optimizers
+from sparsedd._parameters import abridge, is_sharded, memory_key, name_state_keys, shard_like
+from sparsedd._state import resolve_names
 
 
 class Rewinder:
@@ -53,7 +53,7 @@ class Rewinder:
         self._step = _checks.whole("step", step)
         for name, part in parts.items():
             _check(name, part)
-        self._parts = {name: _captured(part) for name, part in parts.items()}
+        self._parts = {name: _capture(part) for name, part in parts.items()}
 
     @property
     def step(self) -> int:
@@ -61,16 +61,16 @@ class Rewinder:
         return self._step
 
     def __getitem__(self, part: str) -> Any:
-        """The captured state of a part, a copy."""
+        """Return a copy of the captured state of a part."""
         if part not in self._parts:
-            raise _checks.Missing(f"{part!r} was not captured. There is {listed(self._parts)}.")
+            raise _checks.Missing(f"{part!r} was not captured. There is {abridge(self._parts)}.")
         return deepcopy(self._parts[part])
 
     def __contains__(self, part: object) -> bool:
         return part in self._parts
 
     def __repr__(self) -> str:
-        return f"Rewinder(step {self.step:,} of {listed(self._parts)})"
+        return f"Rewinder(step {self.step:,} of {abridge(self._parts)})"
 
     def rewind(self, **parts: Any) -> int:
         """Give the parts that are passed, and no others, their captured states; return the step.
@@ -86,10 +86,10 @@ class Rewinder:
         """
         for name, part in parts.items():
             if name not in self._parts:
-                raise ValueError(f"{name!r} was not captured. There is {listed(self._parts)}.")
+                raise ValueError(f"{name!r} was not captured. There is {abridge(self._parts)}.")
             _check(name, part)
             _check_order(name, part, self._parts[name])
-        before = {name: _captured(part) for name, part in parts.items()}
+        before = {name: _capture(part) for name, part in parts.items()}
         rates = [(group, deepcopy(group["lr"])) for p in parts.values() for group in _groups(p)]
         try:
             for name, part in parts.items():
@@ -103,15 +103,15 @@ class Rewinder:
         return self.step
 
     def state_dict(self) -> dict[str, Any]:
-        """Step and states; JSON and tensors only, or else a TypeError that names the path of what is neither."""
-        _encoded(self._parts, "", {}, {})
+        """Return step and states; TypeError, with its path, for what is neither JSON nor a tensor."""
+        _encode(self._parts, "", {}, {})
         return {"step": self.step, "parts": deepcopy(self._parts)}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The rewinder of a :meth:`state_dict`."""
+        """Read the rewinder of a :meth:`state_dict`."""
         if not isinstance(state, Mapping) or set(state) != {"step", "parts"} or not isinstance(state["parts"], Mapping):
-            got = f"a {type(state).__name__} of {listed(state)}" if isinstance(state, Mapping) else repr(state)
+            got = f"a {type(state).__name__} of {abridge(state)}" if isinstance(state, Mapping) else repr(state)
             raise ValueError(f"the state of a Rewinder has the keys 'step' and 'parts', a mapping of names, got {got}.")
         new = cls(step=state["step"])
         new._parts = deepcopy(dict(state["parts"]))
@@ -120,15 +120,15 @@ class Rewinder:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file, atomically: tensors, and JSON for the rest."""
         tensors: dict[str, Tensor] = {}
-        content = {"step": self.step, "parts": _encoded(self._parts, "", tensors, {})}
+        content = {"step": self.step, "parts": _encode(self._parts, "", tensors, {})}
         _files.write(_checks.path("path", path), _files.seal("rewinder", tensors, content))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote; ValueError if one byte of it has changed."""
+        """Read a file of :meth:`save`; ValueError if one byte of it has changed."""
         tensors, content = _files.unseal(_checks.path("path", path), "rewinder")
-        with _files.named(path, "a rewinder"):
-            return cls.from_state_dict({"step": content["step"], "parts": _decoded(content["parts"], tensors)})
+        with _files.blame(path, "a rewinder"):
+            return cls.from_state_dict({"step": content["step"], "parts": _decode(content["parts"], tensors)})
 
 
 def _check(name: str, part: Any) -> None:
@@ -137,18 +137,18 @@ def _check(name: str, part: Any) -> None:
 
 
 def _check_order(name: str, part: Any, state: Any) -> None:
-    """Raise where what an optimizer remembers of its parameters is not of them, in their order."""
+    """Raise unless what an optimizer remembers of its parameters fits them, in their order."""
     if not isinstance(part, Optimizer) or not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
         return
     pairs: list[tuple[Tensor, Mapping[Any, Any]]] = []
     for here, then in zip(part.param_groups, state["param_groups"], strict=False):  # other numbers are refused by torch
         pairs += zip(here["params"], [state["state"].get(number, {}) for number in then.get("params", ())], strict=False)
         if (names := here.get("param_names")) and (old := then.get("param_names")) and list(names) != list(old):
-            raise ValueError(_ORDER.format(name, f"{listed(old)}; now they are {listed(names)}"))
+            raise ValueError(_ORDER.format(name, f"{abridge(old)}; now they are {abridge(names)}"))
     for key in dict.fromkeys(key for _, held in pairs for key in held):
         both = [(p.shape, t.shape) for p, held in pairs if isinstance(t := held.get(key), Tensor) and t.dim()]
         mine, theirs = (sorted(shapes) for shapes in zip(*both, strict=True)) if both else ([], [])
-        whole = {type(own) for own in unwrapped(part)} <= ELEMENTWISE  # such hold a number for each weight
+        whole = {type(own) for own in find_optimizers(part)} <= ELEMENTWISE  # such hold a number for each weight
         if wrong := [(a, b) for a, b in both if a != b and (whole or mine == theirs)]:
             raise ValueError(_ORDER.format(name, f"a {key!r} of shape {tuple(wrong[0][1])}, for {tuple(wrong[0][0])} now"))
 
@@ -160,13 +160,13 @@ _ORDER = (
 
 
 def _groups(part: Any) -> list[dict[str, Any]]:
-    """The parameter groups whose learning rates a scheduler sets."""
+    """Return the parameter groups whose learning rates a scheduler sets."""
     return part.optimizer.param_groups if isinstance(part, LRScheduler) else []
 
 
-def _captured(part: Any) -> Any:
+def _capture(part: Any) -> Any:
     if isinstance(part, nn.Module):  # under the names of the unwrapped model
-        names, state = state_names(part), deepcopy(dict(part.state_dict()))  # in one act, in which tied weights stay one
+        names, state = name_state_keys(part), deepcopy(dict(part.state_dict()))  # in one act, in which tied weights stay one
         return OrderedDict((names[key], value) for key, value in state.items())
     return deepcopy(part.state_dict())
 
@@ -193,8 +193,8 @@ def _restore(part: Any, state: Any) -> None:
 
 
 def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    resolve(model, {name: value for name, value in state.items() if isinstance(value, Tensor)})  # tied weights have one value
-    actual = {name: key for key, name in state_names(model).items()}
+    resolve_names(model, {name: value for name, value in state.items() if isinstance(value, Tensor)})  # ties have one value
+    actual = {name: key for key, name in name_state_keys(model).items()}
     now = model.state_dict()
     new = OrderedDict((actual.get(name, name), value) for name, value in state.items())
     for key, value in new.items():
@@ -205,7 +205,7 @@ def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             raise RuntimeError(f"{key!r} is on the meta device: call model.to_empty(device=...) first.")
         if here.dtype != value.dtype:
             raise ValueError(f"{key!r} is {here.dtype} and was {value.dtype}: call model.to({value.dtype}) first.")
-        new[key] = sharded_like(value, here)
+        new[key] = shard_like(value, here)
     new._metadata = getattr(now, "_metadata", None)  # type: ignore[attr-defined] # the versions of its modules
     model.load_state_dict(new)
 
@@ -214,8 +214,8 @@ def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 _MAPPINGS: dict[str, Callable[[dict[Any, Any]], Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 
 
-def _encoded(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashable, str]) -> Any:
-    """Return JSON of a value, with its tensors by key: what is one in memory has one key."""
+def _encode(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashable, str]) -> Any:
+    """Return JSON of a value, with its tensors by key: those that are one in memory have one key."""
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")
@@ -225,39 +225,39 @@ def _encoded(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hasha
             raise TypeError(
                 f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."
             )
-        if (known := keys.get(memory(value))) is not None:
+        if (known := keys.get(memory_key(value))) is not None:
             return {"tensor": known}
         key = path
         while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
             key += "'"
-        keys[memory(value)] = key
+        keys[memory_key(value)] = key
         tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        items = [_encoded(item, f"{path}[{i}]", tensors, keys) for i, item in enumerate(value)]
+        items = [_encode(item, f"{path}[{i}]", tensors, keys) for i, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str | int):
                 raise TypeError(f"{path or 'the parts'} has the key {key!r}: only strings and integers can be saved.")
         name = type(value).__name__ if type(value).__name__ in _MAPPINGS else "dict"
-        return {name: [[k, _encoded(v, f"{path}.{k}" if path else str(k), tensors, keys)] for k, v in value.items()]}
+        return {name: [[k, _encode(v, f"{path}.{k}" if path else str(k), tensors, keys)] for k, v in value.items()]}
     raise TypeError(f"{path} is a {type(value).__name__}: only tensors, numbers, strings and their containers can be saved.")
 
 
-def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return [_decoded(item, tensors) for item in value]
+        return [_decode(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "tuple":
-        return tuple(_decoded(item, tensors) for item in content)
-    items = {key: _decoded(item, tensors) for key, item in content}
+        return tuple(_decode(item, tensors) for item in content)
+    items = {key: _decode(item, tensors) for key, item in content}
     if len(items) != len(content):
         raise ValueError("a key comes twice")
     return _MAPPINGS[kind](items)

@@ -1,7 +1,7 @@
 """Selection: the lowest of many scores, found exactly and without a copy of them all.
 
-What is as large as the weights costs more to write than to compute. So the scores are read a slice at a time: once to count
-those beside a narrow bracket around the wanted rank and to collect those inside, once more to write the masks.
+Writing a temporary as large as the weights costs more than computing it. So the scores are read a slice at a time: once to
+count those beside a narrow bracket around the wanted rank and to collect those inside, once more to write the masks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ class Scored:
         return torch.promote_types(self.values.dtype, self.least)
 
     def slices(self) -> Iterator[tuple[slice, Array, Array | None]]:
-        """Of one slice after the other: where it lies, its scores, and which of them count."""
+        """Yield one slice after the other: its place, its scores, and which of them count."""
         keep = None if self.keep is None else array(self.keep.view(-1))
         stop = 0
         for piece in _pieces(self.values):
@@ -47,11 +47,11 @@ class Scored:
             yield slice(start, stop), self.key(array(piece.to(self.dtype))), None if keep is None else keep[start:stop]
 
     def count(self, test: Callable[[Array, float], Array], value: float) -> int:
-        """How many of those that count pass a test against a value."""
+        """Count those that pass a test against a value, among those that count."""
         return sum(count(_among(keep, test(score, value))) for _, score, keep in self.slices())
 
     def sample(self, share: float) -> Array:
-        """Those that count among a share of all positions. Golden steps keep time with no pattern of rows or kernels."""
+        """Return those that count among a share of all positions. Golden steps keep time with no pattern of rows or kernels."""
         size = self.values.numel()
         steps = np.arange(ceil(share * size)) * GOLDEN % 1 * size
         at = torch.from_numpy(steps.astype(np.int64)).to(self.values.device)
@@ -68,7 +68,7 @@ class Ranking:
         self._length = length
 
     def without_lowest(self, lose: int) -> list[Tensor]:
-        """The mask of each parameter that keeps all but the ``lose`` lowest."""
+        """Return the mask of each parameter that keeps all but the ``lose`` lowest."""
         threshold, go, equal = self._threshold(lose)
         masks = []
         for scored in self._group:
@@ -91,7 +91,7 @@ class Ranking:
         return masks
 
     def _threshold(self, lose: int) -> tuple[float, int, int]:
-        """The ``lose``-th lowest score, how many that equal it go, and how many there are."""
+        """Find the ``lose``-th lowest score, how many that equal it go, and how many there are."""
         if not lose:
             self._split(0.0, 0.0)
             return -inf, 0, 1
@@ -109,7 +109,7 @@ class Ranking:
         raise AssertionError("the last bracket leaves nothing out")
 
     def _brackets(self, lose: int) -> Iterator[tuple[float, float]]:
-        """Ever wider brackets for the ``lose``-th lowest score; four standard deviations of a sample's rank are the first."""
+        """Yield ever wider brackets for the ``lose``-th lowest score, from four standard deviations of a sample's rank on."""
         if self._length > FEW:
             share = sum(scored.values.numel() for scored in self._group) ** (SAMPLE - 1)
             sample = np.sort(np.concatenate([scored.sample(share) for scored in self._group]))
@@ -121,7 +121,7 @@ class Ranking:
         yield -inf, inf
 
     def _split(self, low: float, high: float) -> tuple[int, Array]:
-        """How many scores are at most ``low``, and the scores between ``low`` and ``high``."""
+        """Return how many scores are at most ``low``, and the scores between ``low`` and ``high``."""
         below, inside = 0, []
         for scored in self._group:
             collected = []
@@ -139,12 +139,12 @@ class Ranking:
 
 
 def array(tensor: Tensor) -> Array:
-    """The same memory, as what is fastest on its device."""
+    """Return the same memory as the array type that is fastest on its device."""
     return tensor.numpy(force=True) if tensor.device.type == "cpu" else tensor
 
 
 def count(flags: Array) -> int:
-    """How many are True."""
+    """Count those that are True."""
     return int(np.count_nonzero(flags) if isinstance(flags, np.ndarray) else torch.count_nonzero(flags))
 
 
@@ -157,7 +157,7 @@ def _among(keep: Array | None, flags: Array) -> Array:
 
 
 def _pieces(values: Tensor) -> Iterator[Tensor]:
-    """The values in slices, row after row; whatever the strides, they are never copied as a whole."""
+    """Yield the values in slices, row after row; whatever the strides, they are never copied as a whole."""
     size = SLICE if values.device.type == "cpu" else LARGE_SLICE
     if values.is_contiguous():
         yield from values.view(-1).split(size)

@@ -1,4 +1,4 @@
-"""State: name → tensor, of a model or a state dict, under the names of the model inside all wrappers."""
+"""State: name → tensor of a model or a state dict, under the names of the model inside all wrappers."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
@@ -8,41 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks
-from sparsedd._parameters import fit, is_sharded, joined, listed, memory, modules, plain
+from sparsedd._parameters import abridge, fit_name, is_sharded, join, memory_key, modules, strip_segments
 
 Value = TypeVar("Value")
 Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
 
 
-def memories(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's own parameters and buffers under each of their names in a state dict.
-
-    What ``state_dict`` itself returns may be copies: what is written to those does not reach the model.
-    """
-    found: dict[str, Tensor] = {}
-    for prefix, module in modules(model):
-        kept = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
-        found |= {joined(prefix, name): t for name, t in (module._parameters | kept).items() if t is not None}
-    return found
-
-
-def unprefixed(state: Mapping[str, Value], like: Collection[str] = ()) -> dict[str, Value]:
+def strip_prefixes(state: Mapping[str, Value], like: Collection[str] = ()) -> dict[str, Value]:
     """Return a state dict under the names that ``like`` has, or else without the ``module.`` that all of them begin with."""
     for name in _checks.kind("state", state, Mapping, "a state dict, names to tensors"):
         _checks.kind("a name", name, str, "a string")
     if nested := _nested(state):
-        raise ValueError(f"this is a checkpoint that holds a state dict inside, at {listed(nested)}: pass that.")
-    named = {plain(name): value for name, value in state.items()}
+        raise ValueError(f"this is a checkpoint that holds a state dict inside, at {abridge(nested)}: pass that.")
+    named = {strip_segments(name): value for name, value in state.items()}
     if len(named) != len(state):
-        raise ValueError(f"some names differ only by '_orig_mod.': {listed(state)}.")
+        raise ValueError(f"some names differ only by '_orig_mod.': {abridge(state)}.")
     inner = {name: value for name, value in named.items() if name != "n_averaged"}  # which an AveragedModel counts
     if not inner or not all(name.startswith("module.") for name in inner):
         inner = named
     elif not like:
         return {name.removeprefix("module."): value for name, value in inner.items()}
-    found = {fit(name, like): value for name, value in inner.items()}
+    found = {fit_name(name, like): value for name, value in inner.items()}
     if len(found) != len(inner):
-        raise ValueError(f"some names differ only by 'module.': {listed(inner)}.")
+        raise ValueError(f"some names differ only by 'module.': {abridge(inner)}.")
     return found
 
 
@@ -56,38 +44,42 @@ def _nested(state: Mapping[str, Any]) -> list[str]:
     return places
 
 
-def tensors(weights: Weights, like: Collection[str] = ()) -> dict[str, Tensor]:
-    """Return name → tensor of a model, or of a state dict, whose names are those of ``like`` where they fit."""
+def read_tensors(weights: Weights, like: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the own parameters and buffers of a model, or the tensors of a state dict under the names of ``like`` that fit.
+
+    A model's ``state_dict()`` may hold copies, and writing to those does not reach the model.
+    """
+    found: dict[str, Tensor] = {}
     if isinstance(weights, nn.Module):
-        return memories(weights)
-    if not isinstance(weights, Mapping):
-        raise TypeError(f"weights must be a model or a mapping of names to tensors, got {type(weights).__name__}.")
-    found = {name: tensor for name, tensor in unprefixed(weights, like).items() if not name.endswith("_extra_state")}
-    for name, tensor in found.items():
-        if not isinstance(tensor, Tensor):
-            kind = type(tensor).__name__
-            raise TypeError(f"weights must be a model or a mapping of names to tensors, got {name!r} of type {kind}.")
+        for prefix, module in modules(weights):
+            saved = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
+            found |= {join(prefix, name): t for name, t in (module._parameters | saved).items() if t is not None}
+        return found
+    words = "a model or a mapping of names to tensors"
+    for name, tensor in strip_prefixes(_checks.kind("weights", weights, Mapping, words), like).items():
+        if not name.endswith("_extra_state"):
+            found[name] = _checks.kind(f"weights must be {words}: {name!r}", tensor, Tensor, "a tensor")
     return found
 
 
-def first_names(model: nn.Module) -> dict[str, str]:
-    """Return each name in the model's state with the first name of the same memory: that of a tied weight's first owner."""
+def find_first_names(model: nn.Module) -> dict[str, str]:
+    """Return each name in the model's state with the first name of the same memory, which its first owner gives it."""
     first: dict[Hashable, str] = {}
-    return {name: first.setdefault(memory(tensor), name) for name, tensor in memories(model).items()}
+    return {name: first.setdefault(memory_key(tensor), name) for name, tensor in read_tensors(model).items()}
 
 
-def resolve(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
-    """Return weights, each memory of the model once, by the first of its names; names that the model has not stay as they are.
+def resolve_names(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
+    """Return weights under the model's names, a tied one under its first; names that the model lacks stay as they are.
 
     Raises
     ------
     ValueError
         When two names of one memory are given different values.
     """
-    first = first_names(model)
+    first = find_first_names(model)
     found: dict[str, Tensor] = {}
     given: dict[str, str] = {}
-    for name, tensor in tensors(weights, first).items():
+    for name, tensor in read_tensors(weights, first).items():
         key = first.get(name, name)
         if not _equal(found.setdefault(key, tensor), tensor):
             raise ValueError(
@@ -99,7 +91,7 @@ def resolve(model: nn.Module, weights: Weights) -> dict[str, Tensor]:
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Check that two tensors are equal, NaN in one place as NaN in the other."""
-    if memory(a) == memory(b):
+    if memory_key(a) == memory_key(b):
         return True
     b = b.to(a.device)
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
@@ -117,8 +109,8 @@ def write_(name: str, own: Tensor, value: Tensor) -> None:
     own[alone].copy_(value[alone])
 
 
-def overwritten(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str | None:
-    """Return the first name whose memory no longer holds its value, because views of it were written under other names."""
+def find_overwritten(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str | None:
+    """Return the first name whose memory lost its value when views of it were written under other names, or None."""
     places = Counter(own[name].untyped_storage().data_ptr() for name in values if not is_sharded(own[name]))
     for name, value in values.items():
         here = own[name]
@@ -127,11 +119,23 @@ def overwritten(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str 
     return None
 
 
-def check_same(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> None:
+def is_float(tensor: Tensor) -> bool:
+    """Check that a tensor holds real or complex numbers: not whole ones, such as those that BatchNorm counts batches in."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def is_weight(name: str, tensor: Tensor) -> bool:
+    """Check that a tensor is a weight by its looks: numbers in two or more dimensions, and not a bias."""
+    return tensor.dim() >= 2 and is_float(tensor) and "bias" not in name.rpartition(".")[2]
+
+
+def check_same(what: str, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
     """Raise unless two states have the same names and shapes."""
-    for name in (*start, *end):
-        if name not in start or name not in end:
-            raise ValueError(f"start and end are not the same model: only one has {name!r}.")
-        a, b = start[name].shape, end[name].shape
+    for name in (*first, *second):
+        if name not in first or name not in second:
+            raise ValueError(f"{what} are not of the same model: only one has {name!r}.")
+        a, b = first[name].shape, second[name].shape
         if a != b:
-            raise ValueError(f"{name!r} has shape {tuple(a)} at the start and {tuple(b)} at the end.")
+            raise ValueError(
+                f"{what} are not of the same model: {name!r} has shape {tuple(a)} in one and {tuple(b)} in the other."
+            )

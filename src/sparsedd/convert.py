@@ -19,9 +19,10 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from sparsedd import _checks
-from sparsedd._mask import Mask, name_empty
-from sparsedd._parameters import computed, joined, listed, memory, modules, parameters, plain, strings, undivided
-from sparsedd._state import unprefixed
+from sparsedd._mask import Mask, warn_of_empty
+from sparsedd._match import match
+from sparsedd._parameters import abridge, check_undivided, find_computed, find_names, join, memory_key, modules, parameters
+from sparsedd._state import is_weight, strip_prefixes
 
 __all__ = ["from_state_dict", "from_torch_prune", "from_torch_prune_", "plain_state_dict", "to_torch_prune_"]
 
@@ -34,7 +35,7 @@ Places = dict[str, tuple[nn.Module, str]]  # the name of a weight in the model: 
 
 
 def from_torch_prune(model: nn.Module) -> Mask:
-    """The mask of a model that ``torch.nn.utils.prune`` has pruned, by any of its methods; the model stays as it is.
+    """Read the mask of a model that ``torch.nn.utils.prune`` has pruned, by any of its methods; the model stays as it is.
 
     Its parameters are those that carry a mask, be they weights or biases, under the names that they have once the pruning is
     taken out. Those that ``prune`` did not touch are not in it.
@@ -54,16 +55,16 @@ def from_torch_prune(model: nn.Module) -> Mask:
     >>> from_torch_prune(model)
     Mask(12 of 24 weights, sparsity 50.00%)
     """
-    if not (places := _places(model)):
+    if not (places := _find_pruned(model)):
         raise ValueError(
             "the model carries no mask of torch.nn.utils.prune: Mask.nonzero(model) takes the mask from weights that are zero."
         )
-    keep = _kept({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
-    return Mask(_once(keep, _named(parameters(model), places)))
+    keep = _read_masks({name: module._buffers[f"{leaf}_mask"] for name, (module, leaf) in places.items()})
+    return Mask(_untie(keep, _rename(parameters(model), places)))
 
 
 def from_torch_prune_(model: nn.Module) -> Mask:
-    """The mask of :func:`from_torch_prune`, taken out of the model, whose pruned weights are exactly +0.0 from then on.
+    """Take the mask of :func:`from_torch_prune` out of the model, whose pruned weights are exactly +0.0 from then on.
 
     As ``prune.remove`` of each weight, but in place: the Parameters that the optimizer holds, their memory and their ties stay.
 
@@ -73,7 +74,7 @@ def from_torch_prune_(model: nn.Module) -> Mask:
     >>> prune.is_pruned(model), mask.holds(model)
     (False, True)
     """
-    mask, places = from_torch_prune(model), _places(model)
+    mask, places = from_torch_prune(model), _find_pruned(model)
     for module, leaf in places.values():
         if (keep := module._buffers.get(f"{leaf}_mask")) is not None:  # a module of two names comes twice
             with torch.no_grad():
@@ -106,23 +107,23 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
     ['bias', 'weight_orig', 'weight_mask']
     """
     _checks.kind("mask", mask, Mask, "a Mask")
-    if taken := _places(model):
+    if taken := _find_pruned(model):
         raise RuntimeError(
-            f"torch.nn.utils.prune has pruned {listed(taken)} of the model already: take that out first, "
+            f"torch.nn.utils.prune has pruned {abridge(taken)} of the model already: take that out first, "
             "mask = from_torch_prune_(model), and combine the masks with &."
         )
-    keeps = {memory(p): keep for p, keep in mask._on(model).values()}
+    keeps = {memory_key(p): keep for p, keep in match(mask, model).values()}
     places: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
     for prefix, module in modules(model):
         for leaf, p in module._parameters.items():
-            if p is None or (keep := keeps.get(memory(p))) is None:
+            if p is None or (keep := keeps.get(memory_key(p))) is None:
                 continue
             for own in (f"{leaf}_orig", f"{leaf}_mask"):
                 if hasattr(module, own):
-                    raise ValueError(f"the model has {joined(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
+                    raise ValueError(f"the model has {join(prefix, own)!r} already, a name that torch.nn.utils.prune takes.")
             if isinstance(module, NonDynamicallyQuantizableLinear):
                 _checks.warn(
-                    f"{joined(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
+                    f"{join(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
                     "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
                 )
             places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
@@ -147,7 +148,7 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
 
 
 def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None) -> Mask:
-    """The mask of a checkpoint: of its ``weight_mask`` where ``torch.nn.utils.prune`` left any, else of weights that are zero.
+    """Read the mask of a checkpoint: from its ``weight_mask`` where ``torch.nn.utils.prune`` left any, else from zeros.
 
     The weights are then, as in :meth:`.Mask.nonzero`, those of two or more dimensions; a state dict does not tell what kinds of
     layers they are of, so pass ``names`` where it holds embeddings too. Names are those of the model inside ``torch.compile``
@@ -173,19 +174,13 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
     >>> from_state_dict({"fc.weight_orig": torch.ones(1, 2), "fc.weight_mask": torch.tensor([[1.0, 0.0]])})
     Mask(1 of 2 weights, sparsity 50.00%)
     """
-    state = unprefixed(state)
-    pairs = _pairs(state)
-    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
-    masks = {f"{name}_mask" for name in pairs}
-    weights = _named({name: t for name, t in state.items() if isinstance(t, Tensor) and name not in masks}, pairs)
+    every, keep = _split(state)
+    weights = {name: value for name, value in every.items() if isinstance(value, Tensor)}
     if names is not None:
-        wanted = [name if name in weights else name.removeprefix("module.") for name in map(plain, strings("names", names))]
+        wanted = find_names(names, weights, "the state dict")
     else:
-        found = [n for n, t in weights.items() if t.dim() >= 2 and _is_float(t) and "bias" not in n.rpartition(".")[2]]
-        wanted = pairs or found
+        wanted = [*keep] or [name for name, tensor in weights.items() if is_weight(name, tensor)]
     for name in wanted:
-        if name not in weights:
-            raise ValueError(f"the state dict has no weights named {name!r}. It has {listed(weights)}.")
         if "parametrizations." in name:
             raise ValueError(
                 f"another weight is computed from {name!r} by a parametrization, and zeros here are none there: remove that "
@@ -193,14 +188,14 @@ def from_state_dict(state: Mapping[str, Any], names: Iterable[str] | None = None
             )
     if not wanted:
         raise ValueError("there are no weights to read, got no float tensor of two or more dimensions: pass names=.")
-    zeros = _dense({name: weights[name] for name in wanted if name not in keep})
-    keep = {name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}
-    mask = Mask(_once(keep, weights if wanted is pairs else {name: weights[name] for name in wanted}))
-    return name_empty(mask) if zeros else mask
+    zeros = _check_dense({name: weights[name] for name in wanted if name not in keep})
+    owners = weights if keep and names is None else {name: weights[name] for name in wanted}
+    mask = Mask(_untie({name: keep[name] if name in keep else zeros[name] != 0 for name in wanted}, owners))
+    return warn_of_empty(mask) if zeros else mask
 
 
 def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint of a model pruned by ``torch.nn.utils.prune`` as one that a fresh model loads.
+    """Turn a checkpoint of a model pruned by ``torch.nn.utils.prune`` into one that a fresh model loads.
 
     Each pair of ``weight_orig`` and ``weight_mask`` becomes ``weight``, exactly +0.0 where it is pruned. All else is passed
     on, under names without those of wrappers, as :func:`from_state_dict` reads them.
@@ -213,41 +208,33 @@ def plain_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> Mask.nonzero(fresh) == from_torch_prune(pruned)
     True
     """
-    state = unprefixed(state)
-    pairs = _pairs(state)
-    keep = _kept({name: state[f"{name}_mask"] for name in pairs})
-    found: dict[str, Any] = {}
-    for name, value in state.items():
-        if (weight := name.removesuffix("_orig")) in pairs and weight != name:
-            found[weight] = value.detach().masked_fill(~keep[weight].to(value.device), 0)
-        elif not (name.endswith("_mask") and name.removesuffix("_mask") in pairs):
-            found[name] = value
-    return found
+    every, keep = _split(state)
+    return {n: v.detach().masked_fill(~keep[n].to(v.device), 0) if n in keep else v for n, v in every.items()}
 
 
 # ---------------------------------------------------------------- what both have
 
 
-def _places(model: nn.Module) -> Places:
-    """Where the weights are that torch.nn.utils.prune has pruned."""
+def _find_pruned(model: nn.Module) -> Places:
+    """Find the weights that torch.nn.utils.prune has pruned."""
     found: Places = {}
     for prefix, module in modules(model):
         for hook in module._forward_pre_hooks.values():
             if not isinstance(hook, prune.BasePruningMethod):
                 continue
             leaf = hook._tensor_name
-            others = [name for name in computed(module) if leaf in (f"{name}_g", f"{name}_v")]  # weight_norm
+            others = [name for name in find_computed(module) if leaf in (f"{name}_g", f"{name}_v")]  # weight_norm
             if others or isinstance(module, parametrize.ParametrizationList):
                 raise ValueError(
-                    f"torch.nn.utils.prune has pruned {joined(prefix, leaf)!r}, which another weight is computed from: zeros "
+                    f"torch.nn.utils.prune has pruned {join(prefix, leaf)!r}, which another weight is computed from: zeros "
                     "here are none there. Remove the parametrization first (prune.remove, then remove_parametrizations)."
                 )
-            found[joined(prefix, leaf)] = module, leaf
+            found[join(prefix, leaf)] = module, leaf
     return found
 
 
 def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
-    """Undo a pruning: the Parameter has its name again, and its values."""
+    """Undo a pruning: give the Parameter its name again, and its values."""
     for key, hook in [*module._forward_pre_hooks.items()]:
         if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == leaf:
             del module._forward_pre_hooks[key]
@@ -257,16 +244,16 @@ def _take_out(module: nn.Module, leaf: str) -> nn.Parameter:
     return p  # type: ignore[return-value]
 
 
-def _named(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
-    """The tensors, of which those that torch.nn.utils.prune has pruned have their names again."""
+def _rename(tensors: Mapping[str, Value], pruned: Collection[str]) -> dict[str, Value]:
+    """Give the tensors that torch.nn.utils.prune has pruned their names again."""
     return {now if (now := name.removesuffix("_orig")) in pruned else name: t for name, t in tensors.items()}
 
 
-def _once(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mask of a tied weight under the first of its names, if it is that of all."""
+def _untie(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mask of a tied weight under the first of its names; raise unless all its owners have it."""
     owners: dict[Hashable, list[str]] = {}
     for name, weight in weights.items():
-        owners.setdefault(memory(weight), []).append(name)
+        owners.setdefault(memory_key(weight), []).append(name)
     for first, *others in owners.values():
         for other in others:
             if not (first in keep and other in keep and torch.equal(keep[first], keep[other])) and {first, other} & {*keep}:
@@ -277,31 +264,30 @@ def _once(keep: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str
     return {first: keep[first] for first, *_ in owners.values() if first in keep}
 
 
-def _kept(masks: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Bool tensors of masks that are zeros and ones in some dtype."""
-    for name, mask in _dense(masks, "the mask of ").items():
+def _read_masks(masks: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return masks of zeros and ones in some dtype as bool tensors."""
+    for name, mask in _check_dense(masks, "the mask of ").items():
         if not torch.equal(mask, (mask != 0).to(mask.dtype)):
-            raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {listed(mask.unique().tolist(), 4)}.")
+            raise ValueError(f"the mask of {name!r} must be of zeros and ones, got {abridge(mask.unique().tolist(), 4)}.")
     return {name: mask != 0 for name, mask in masks.items()}
 
 
-def _dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
-    """The same tensors, if all their numbers are here."""
-    for name, tensor in undivided(tensors).items():
+def _check_dense(tensors: Mapping[str, Any], what: str = "") -> Mapping[str, Any]:
+    """Return the same tensors if all their numbers are here, else raise."""
+    for name, tensor in check_undivided(tensors).items():
         if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout is not torch.strided:
             raise ValueError(f"{what}{name!r} must be a dense tensor that holds its bits, got {tensor!r:.60}.")
     return tensors
 
 
-def _pairs(state: Mapping[str, Any]) -> list[str]:
-    """The weights that are there as ``_orig`` and ``_mask``."""
-    names = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
-    for name in names:
+def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a state dict with ``weight`` for each pair of ``weight_orig`` and ``weight_mask``, and the masks."""
+    state = strip_prefixes(state)
+    pairs = [name.removesuffix("_orig") for name in state if name.endswith("_orig") and f"{name[:-5]}_mask" in state]
+    for name in pairs:
         orig, mask = state[f"{name}_orig"], state[f"{name}_mask"]
         if getattr(orig, "shape", None) != getattr(mask, "shape", None) or name in state:
             raise ValueError(f"{name + '_orig'!r} and {name + '_mask'!r} are not as torch.nn.utils.prune leaves them.")
-    return names
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
+    masks = {f"{name}_mask": name for name in pairs}
+    keep = _read_masks({name: state[mask] for mask, name in masks.items()})
+    return _rename({name: value for name, value in state.items() if name not in masks}, pairs), keep

@@ -38,8 +38,7 @@ def agree(mask: Mask, timeout: float = 30.0) -> None:
     >>> import torch
     >>> agree(Mask({"w": torch.tensor([True, False])}))
     """
-    if not isinstance(mask, Mask):
-        raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
+    _checks.kind("mask", mask, Mask, "a Mask")
     limit = timedelta(seconds=_checks.number("timeout", timeout, above=0))
     if not (dist.is_available() and dist.is_initialized()):
         return

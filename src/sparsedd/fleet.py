@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from sparsedd import _checks, _random, _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
-from sparsedd._parameters import hooked, memory, unwrapped
+from sparsedd._parameters import has_hooks, memory_key, unwrap
 from sparsedd._perceptron import Perceptron
 from sparsedd.metrics import Evaluation
 from sparsedd.sparse import SparseLinear
@@ -150,7 +150,7 @@ class Fleet(nn.Module):
             got = f"{targets.dtype}, {tuple(targets.shape)}"
             raise ValueError(f"targets must be classes, int64 of shape {tuple(inputs.shape[:2])}, got {got}.")
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        perceptron = None if hooked(self) else Perceptron.of(tree, precision)
+        perceptron = None if has_hooks(self) else Perceptron.of(tree, precision)
         if perceptron is not None and (inputs.dim() == 3 or type(next(iter(tree.children()))) is nn.Flatten):
             _check_width(next(iter(self.parameters())), inputs.flatten(2))
             with _checks.classes(targets):
@@ -213,7 +213,7 @@ class Fleet(nn.Module):
             raise ValueError(f"a fleet of {len(self)} is copied to {len(self)} models, got {len(every)}.")
         ours, pairs = _tensors(self._tree), []
         for i, model in enumerate(every):
-            theirs = _tensors(unwrapped(model))
+            theirs = _tensors(unwrap(model))
             for name in (*ours, *theirs):
                 a, b = (tuple(t[name].shape) if name in t else None for t in (ours, theirs))
                 if a is None or b is None or a[1:] != b:
@@ -237,7 +237,7 @@ class Fleet(nn.Module):
         """
         device = next((p.device for p in self.parameters()), None)
         losses, correct, counts = [], [], []
-        _checks.called("loss", loss, "loss(logits, targets)")
+        _checks.function("loss", loss, "loss(logits, targets)")
         with _restored.modes(self), _random.untouched(), torch.no_grad():
             self.eval()
             for inputs, targets in _checks.pairs(batches):
@@ -284,7 +284,7 @@ def _check_alike(models: Iterable[nn.Module]) -> list[nn.Module]:
             raise TypeError(f"the members of a fleet are torch.nn.Modules, got {type(model).__name__}.")
         if any(isinstance(module, SparseLinear) for module in model.modules()):
             raise ValueError("the members of a fleet are dense: bring the weights back with sparse.expand_ first.")
-    every = [unwrapped(model) for model in every]
+    every = [unwrap(model) for model in every]
     owners: dict[Hashable, str] = {}
     first = _describe(every[0])
     for i, model in enumerate(every):
@@ -295,7 +295,7 @@ def _check_alike(models: Iterable[nn.Module]) -> list[nn.Module]:
                 raise ValueError(f"the models of a fleet are alike, but {name} is {a} in the first and {b} in model {i}.")
         for name, tensor in _tensors(model).items():
             here = f"{name!r} of model {i}"
-            if (owner := owners.setdefault(memory(tensor), here)) != here:
+            if (owner := owners.setdefault(memory_key(tensor), here)) != here:
                 raise ValueError(f"{owner} and {here} are one tensor: a fleet's weights are each its own.")
     return every
 
@@ -316,7 +316,7 @@ def _describe(model: nn.Module) -> dict[str, str]:
 
 def _is_chain(module: nn.Module) -> bool:
     """Return whether the module can be run on stacked inputs and weights as it is."""
-    if hooked(module):
+    if has_hooks(module):
         return False
     if type(module) is nn.Sequential:
         return all(map(_is_chain, module))

@@ -4,7 +4,7 @@ A measure is any callable ``model -> value``. Every function here borrows the mo
 given back bit for bit, also when the measure raises.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import listed, modules, once, parameters, present, select, sharded_like
-from sparsedd._state import Weights, check_same, memories, overwritten, resolve, write_
+from sparsedd._parameters import abridge, check_present, drop_tied, modules, parameters, select, shard_like
+from sparsedd._state import Weights, check_same, find_overwritten, is_float, read_tensors, resolve_names, write_
 
 __all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
 
@@ -30,7 +30,7 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # the
 
 @contextmanager
 def at(model: Model, weights: Weights) -> Iterator[Model]:
-    """A block in which the model has other weights.
+    """Give the model other weights inside a ``with`` block.
 
     Parameters
     ----------
@@ -53,18 +53,19 @@ def at(model: Model, weights: Weights) -> Iterator[Model]:
     >>> torch.equal(model.weight, before)
     True
     """
-    own, given = memories(model), resolve(model, weights)
+    own = read_tensors(_checks.kind("model", model, nn.Module, "a torch.nn.Module"))
+    given = resolve_names(model, weights)
     for name, tensor in given.items():
         if name not in own:
-            raise ValueError(f"the model has no parameter or buffer {name!r}. It has {listed(own)}.")
+            raise ValueError(f"the model has no parameter or buffer {name!r}. It has {abridge(own)}.")
         if own[name].shape != tensor.shape:
             raise ValueError(f"{name!r} has shape {tuple(own[name].shape)} in the model, got {tuple(tensor.shape)}.")
-    present({name: own[name] for name in given})
-    given = {name: sharded_like(tensor.detach().clone(), own[name]) for name, tensor in given.items()}  # it may be the model's
+    check_present({name: own[name] for name in given})
+    given = {name: shard_like(tensor.detach().clone(), own[name]) for name, tensor in given.items()}  # it may be the model's
     with _restored.buffers(model), _restored.parameters(model), _restored.modes(model):  # which may write to weights
         for name, tensor in given.items():
             write_(name, own[name], tensor)
-        if lost := overwritten(own, given):
+        if lost := find_overwritten(own, given):
             raise ValueError(f"{lost!r} shares memory with other weights, in another shape or order, that got other values.")
         yield model
 
@@ -76,7 +77,7 @@ def line(
     alphas: Iterable[float],
     measure: Callable[[nn.Module], Value],
 ) -> list[Value]:
-    """The measure at ``origin + α · direction`` for every α.
+    """Measure at ``origin + α · direction`` for every α.
 
     Parameters
     ----------
@@ -94,14 +95,16 @@ def line(
     >>> line(model, model, {"weight": torch.ones(1, 1)}, [0, 0.5], lambda model: model.weight.item())
     [3.0, 3.5]
     """
-    start = {name: tensor.detach().clone() for name, tensor in resolve(model, origin).items()}
-    for name, tensor in (steps := resolve(model, direction)).items():
+    start = {name: tensor.detach().clone() for name, tensor in resolve_names(model, origin).items()}
+    for name, tensor in (steps := resolve_names(model, direction)).items():
         if name not in start or start[name].shape != tensor.shape:
-            has = f"{name!r} of shape {tuple(start[name].shape)}" if name in start else listed(start)
+            has = f"{name!r} of shape {tuple(start[name].shape)}" if name in start else abridge(start)
             raise ValueError(f"direction names {name!r} of shape {tuple(tensor.shape)}; the origin has {has}.")
-    steps = {name: step.to(start[name].device) for name, step in steps.items() if _moves(start[name])}
-    points = (start | {name: torch.add(start[name], step, alpha=a) for name, step in steps.items()} for a in _all(alphas))
-    return _along(model, points, measure)
+    steps = {name: step.to(start[name].device) for name, step in steps.items() if is_float(start[name])}
+    points = (
+        start | {name: torch.add(start[name], step, alpha=a) for name, step in steps.items()} for a in _check_alphas(alphas)
+    )
+    return _measure_along(model, points, measure)
 
 
 def interpolate(
@@ -112,7 +115,7 @@ def interpolate(
     alphas: Iterable[float] = ALPHAS,
     recalibrate: Callable[[nn.Module], object] | None = None,
 ) -> list[Value]:
-    """The measure at w(α) = (1 - α) w_start + α w_end for every α (Goodfellow and Vinyals 2015; He et al. 2022, A.5).
+    """Measure at w(α) = (1 - α) w_start + α w_end for every α (Goodfellow and Vinyals 2015; He et al. 2022, A.5).
 
     Floating buffers are interpolated with the parameters, and others are those of the nearer end, so that both ends are
     exact.
@@ -135,23 +138,23 @@ def interpolate(
     >>> interpolate(nn.Linear(1, 1, bias=False), *ends, lambda model: model.weight.item(), alphas=[0, 0.25, 1])
     [0.0, 0.25, 1.0]
     """
-    starts, ends = ({n: t.detach().clone() for n, t in resolve(model, weights).items()} for weights in (start, end))
-    check_same(starts, ends)
-    _checks.called("measure", measure, "measure(model)")
+    starts, ends = ({n: t.detach().clone() for n, t in resolve_names(model, weights).items()} for weights in (start, end))
+    check_same("start and end", starts, ends)
+    _checks.function("measure", measure, "measure(model)")
     if recalibrate is not None:
-        _checks.called("recalibrate", recalibrate, "recalibrate(model)")
+        _checks.function("recalibrate", recalibrate, "recalibrate(model)")
 
-    def measured(model: nn.Module) -> Value:
+    def recalibrate_and_measure(model: nn.Module) -> Value:
         if recalibrate is not None:
             recalibrate(model)
         return measure(model)
 
-    points = ({n: _between(starts[n], ends[n], alpha) for n in starts} for alpha in _all(alphas))
-    return _along(model, points, measured)
+    points = ({n: _mix(starts[n], ends[n], alpha) for n in starts} for alpha in _check_alphas(alphas))
+    return _measure_along(model, points, recalibrate_and_measure)
 
 
 def random_direction(model: nn.Module, seed: int = 0, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """A direction of N(0, 1) draws, keyed by seed and name: equal on every device.
+    """Draw a direction from N(0, 1), keyed by seed and name: equal on every device.
 
     Parameters
     ----------
@@ -165,7 +168,7 @@ def random_direction(model: nn.Module, seed: int = 0, names: Iterable[str] | Non
     {'weight': tensor([[ 1.3799, -1.6516]])}
     """
     _checks.whole("seed", seed)
-    chosen = once(select(model, parameters(model) if names is None else names))
+    chosen = drop_tied(select(model, parameters(model) if names is None else names))
     return {
         name: torch.from_numpy(_random.normal(("direction", seed, name), p.numel())).reshape(p.shape).to(p.device, p.dtype)
         for name, p in chosen.items()
@@ -175,7 +178,7 @@ def random_direction(model: nn.Module, seed: int = 0, names: Iterable[str] | Non
 
 @torch.no_grad()
 def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The direction with each filter as long as the model's: d_f ‖w_f‖ / ‖d_f‖ (Li et al. 2018; He et al. 2022, A.6).
+    """Scale a direction so that each filter is as long as the model's: d_f ‖w_f‖ / ‖d_f‖ (Li et al. 2018; He et al. 2022, A.6).
 
     A filter is what makes one output: a row of a Linear, an output channel of a convolution. Of vectors it is each number.
 
@@ -186,7 +189,7 @@ def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict
     >>> filter_normalized({"weight": torch.tensor([[0.0, -1.0]])}, model)
     {'weight': tensor([[ 0.0000, -2.8284]])}
     """
-    steps = resolve(model, direction)
+    steps = resolve_names(model, direction)
     transposed = {id(m.weight) for _, m in modules(model) if isinstance(m, TRANSPOSED)}
     scaled = {}
     for name, w in select(model, steps).items():
@@ -199,7 +202,7 @@ def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict
 
 
 def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> float:
-    """How steeply the loss rises around a minimum: the mean of L(α) - L(0) over 0 < \\|α\\| ≤ radius, and over directions.
+    """Measure how steeply the loss rises from a minimum: the mean of L(α) - L(0) over 0 < \\|α\\| ≤ radius and directions.
 
     Along filter-normalised directions α is relative to the size of the weights, so that nets of one architecture compare.
 
@@ -224,14 +227,14 @@ def sharpness(alphas: ArrayLike, losses: ArrayLike, *, radius: float = 0.5) -> f
     centre = np.isclose(a, 0.0, atol=1e-12)  # what rounding leaves of a grid's middle
     near = (np.abs(a) <= radius * (1 + 1e-9)) & ~centre
     if not centre.any() or not near.any():
-        raise ValueError(f"alphas must hold 0 and others within {radius:g} of it, got {listed(a.tolist())}.")
+        raise ValueError(f"alphas must hold 0 and others within {radius:g} of it, got {abridge(a.tolist())}.")
     if not np.isfinite(loss).all():
         raise ValueError(f"losses must be finite, got {loss[~np.isfinite(loss)][0]}: take a smaller range of alphas.")
     return float((loss[:, near].mean(axis=1) - loss[:, centre].mean(axis=1)).mean())
 
 
-def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Module], Value]) -> list[Value]:
-    _checks.called("measure", measure, "measure(model)")
+def _measure_along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Module], Value]) -> list[Value]:
+    _checks.function("measure", measure, "measure(model)")
     values = []
     for point in points:
         with at(model, point):
@@ -239,25 +242,18 @@ def _along(model: nn.Module, points: Iterable[Weights], measure: Callable[[nn.Mo
     return values
 
 
-def _all(alphas: Iterable[float]) -> Sequence[float]:
-    if not isinstance(alphas, Iterable):
-        raise TypeError(f"alphas must be a list of numbers, got {alphas!r}.")
-    return [_checks.number("alpha", alpha) for alpha in alphas]
+def _check_alphas(alphas: Iterable[float]) -> list[float]:
+    return [_checks.number("alpha", alpha) for alpha in _checks.kind("alphas", alphas, Iterable, "a list of numbers")]
 
 
-def _moves(tensor: Tensor) -> bool:
-    """Check that a tensor is not of whole numbers, such as those that BatchNorm counts batches in."""
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _between(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    if alpha in (0, 1) or not _moves(a):
+def _mix(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    if alpha in (0, 1) or not is_float(a):
         return a if alpha < 0.5 else b
     return torch.lerp(a, b.to(a.device, a.dtype), alpha)
 
 
 def _norms(tensor: Tensor, axis: int) -> Tensor:
-    """The norm of each slice along an axis, to be multiplied with the tensor."""
+    """Return the norm of each slice along an axis, in a shape that multiplies with the tensor."""
     if tensor.dim() < 2:
         return tensor.abs()
     others = [d for d in range(tensor.dim()) if d != axis]

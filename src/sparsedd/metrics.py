@@ -1,7 +1,7 @@
 """Measures of a model: plain functions of models, tensors and batches."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,22 +11,19 @@ from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _random, _restored
 from sparsedd._parameters import (
-    computed,
-    fit,
-    joined,
-    listed,
-    memory,
+    check_present,
+    check_undivided,
+    drop_tied,
+    find_computed,
+    find_names,
+    join,
+    memory_key,
     modules,
-    once,
     parameters,
-    plain,
-    present,
     select,
-    strings,
-    undivided,
 )
-from sparsedd._prunable import prunable
-from sparsedd._state import Weights, check_same, first_names, resolve, tensors
+from sparsedd._prunable import select_prunable
+from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
 
@@ -44,7 +41,7 @@ class Evaluation:
 
 @torch.no_grad()
 def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None = None) -> float:
-    r"""How far training went: D = ‖w_init - w_learned‖₂, pruned weights counted as zero (He et al. 2022, 3.2).
+    r"""Measure how far training went: D = ‖w_init - w_learned‖₂, pruned weights counted as zero (He et al. 2022, 3.2).
 
     Summed in float64 over every weight tensor (two or more dimensions; no biases, no norm layers), a model's tied ones once.
 
@@ -65,22 +62,13 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     >>> learning_distance({"w": torch.zeros(2, 2)}, {"w": torch.ones(2, 2)})
     2.0
     """
-    starts: Mapping[str, Tensor]
-    ends: Mapping[str, Tensor]
-    if isinstance(end, nn.Module):
-        ends = _counted(end, names)
-        starts = _counted(start, names) if isinstance(start, nn.Module) else _of(start, end, ends)
-    elif isinstance(start, nn.Module):
-        starts = _counted(start, names)
-        ends = _of(end, start, starts)
-    else:
-        both = tensors(start)
-        starts, ends = _chosen(both, both, names), _chosen(tensors(end, both), both, names)
-    check_same(starts, ends)
+    model = next((weights for weights in (end, start) if isinstance(weights, nn.Module)), None)
+    starts, ends = _read_pair(start, end, names) if model is None else (_read(w, model, names) for w in (start, end))
+    check_same("start and end", starts, ends)
     if not ends:
         raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
     total = 0.0
-    apart = {(memory(starts[name]), memory(b)): name for name, b in ends.items()}  # what is tied in both counts once
+    apart = {(memory_key(starts[name]), memory_key(b)): name for name, b in ends.items()}  # what is tied in both counts once
     for name in apart.values():
         b = ends[name]
         wide = torch.complex128 if b.is_complex() else torch.float64
@@ -88,46 +76,36 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     return math.sqrt(total)
 
 
-def _counted(model: nn.Module, names: Iterable[str] | None) -> dict[str, nn.Parameter]:
-    """Return the model's weights, tied ones once, or those of the names."""
-    return present(once(undivided(select(model, _weight_names(model) if names is None else names))))
+def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Mapping[str, Tensor]:
+    """Return the weights to count of a model, tied ones once, or those that a state dict has of them; it may hold more."""
+    if isinstance(weights, nn.Module):
+        return check_present(drop_tied(select(weights, _find_weights(weights) if names is None else names)))
+    found, first = resolve_names(model, weights), find_first_names(model)
+    return check_undivided({n: found[first[n]] for n in _read(model, model, names) if first[n] in found})
 
 
-def _of(state: Mapping[str, Tensor], model: nn.Module, counted: Collection[str]) -> dict[str, Tensor]:
-    """Return what a state dict holds of weights that are counted in the model; it may hold more."""
-    found, first = resolve(model, state), first_names(model)
-    return undivided({name: found[first[name]] for name in counted if first[name] in found})
+def _read_pair(start: Weights, end: Weights, names: Iterable[str] | None) -> list[dict[str, Tensor]]:
+    """Return the weights to count of two state dicts, under the names of the first."""
+    like = read_tensors(start)
+    wanted = None if names is None else set(find_names(names, like, "start"))
+    return [
+        check_undivided({n: t for n, t in state.items() if (is_weight(n, t) if wanted is None else n in wanted)})
+        for state in (like, read_tensors(end, like))
+    ]
 
 
-def _chosen(state: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Iterable[str] | None) -> dict[str, Tensor]:
-    """Return the weights of a state dict, or those of the names, as the other state dict has them."""
-    if names is None:
-        named = {name: t for name, t in state.items() if t.dim() >= 2 and (t.is_floating_point() or t.is_complex())}
-        return undivided({name: tensor for name, tensor in named.items() if not _is_bias(name)})
-    wanted = [fit(plain(name), other) for name in strings("names", names)]
-    for name in wanted:
-        if name not in state:
-            raise ValueError(f"there are no weights named {name!r}. There are {listed(state)}.")
-    return undivided({name: state[name] for name in wanted})
-
-
-def _weight_names(model: nn.Module) -> list[str]:
-    """Return the names of a model's weights."""
+def _find_weights(model: nn.Module) -> list[str]:
+    """Return the names of a model's weights, those of norm layers left out."""
     without = set()
     for prefix, module in modules(model):
         if isinstance(module, NORMS):
-            without |= {joined(prefix, name) for name in module._parameters}
-        for name in computed(module):
+            without |= {join(prefix, name) for name in module._parameters}
+        for name in find_computed(module):
             raise ValueError(
-                f"{joined(prefix, name)!r} is computed from other parameters, by a parametrization: their distance is not that "
+                f"{join(prefix, name)!r} is computed from other parameters, by a parametrization: their distance is not that "
                 "of the weights. Give the weights themselves, name → tensor, as start and end, or others as names."
             )
-    every = parameters(model).items()
-    return [n for n, p in every if n not in without and (is_lazy(p) or (p.dim() >= 2 and not _is_bias(n)))]
-
-
-def _is_bias(name: str) -> bool:
-    return "bias" in name.rpartition(".")[2]
+    return [n for n, p in parameters(model).items() if n not in without and (is_lazy(p) or is_weight(n, p))]
 
 
 def evaluate(
@@ -136,7 +114,7 @@ def evaluate(
     *,
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> Evaluation:
-    """Mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
+    """Measure mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
 
     The model runs in evaluation mode without gradients; every module is switched back by its own ``train`` or ``eval``, and
     the global generators, from which a ``DataLoader`` draws, are left as they were.
@@ -158,9 +136,8 @@ def evaluate(
     >>> evaluate(nn.Identity(), [(torch.tensor([[0.0, 9.0], [0.0, 9.0]]), torch.tensor([1, 0]))]).accuracy
     0.5
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-    _checks.called("loss", loss, "loss(logits, targets)")
+    _checks.kind("model", model, nn.Module, "a torch.nn.Module")
+    _checks.function("loss", loss, "loss(logits, targets)")
     device = next((p.device for p in model.parameters()), None)
     total_loss, correct = (torch.zeros((), dtype=dtype, device="cpu") for dtype in (torch.float64, torch.int64))
     n = 0
@@ -185,7 +162,7 @@ def evaluate(
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> float:
-    """The share of rows of ``logits`` (n, C) whose largest entry is at ``targets`` (n,).
+    """Return the share of rows of ``logits`` (n, C) whose largest entry is at ``targets`` (n,).
 
     >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
     0.5
@@ -198,23 +175,21 @@ def accuracy(logits: Tensor, targets: Tensor) -> float:
 
 
 def generalization_gap(train: Evaluation | float, test: Evaluation | float) -> float:
-    """Test error - train error = train accuracy - test accuracy (He et al. 2022, Fig. 32).
+    """Return test error - train error = train accuracy - test accuracy (He et al. 2022, Fig. 32).
 
     >>> generalization_gap(1.0, 0.75)
     0.25
     """
-    a, b = (
-        e.accuracy if isinstance(e, Evaluation) else float(_checks.share(name, e, one=True))
-        for name, e in (("train", train), ("test", test))
-    )
+    pair = (("train", train), ("test", test))
+    a, b = (e.accuracy if isinstance(e, Evaluation) else float(_checks.share(name, e, one=True)) for name, e in pair)
     return a - b
 
 
 def sparsity(model: nn.Module, names: Iterable[str] | None = None) -> float:
-    """The share of exact zeros among the prunable weights, or those of ``names``.
+    """Return the share of exact zeros among the prunable weights, or those of ``names``.
 
     >>> sparsity(nn.utils.skip_init(nn.Linear, 2, 2).requires_grad_(False).apply(lambda m: m.weight.zero_()))
     1.0
     """
-    chosen = present(once(select(model, prunable(model) if names is None else names)))
+    chosen = check_present(select_prunable(model, names))
     return sum(int((p == 0).sum()) for p in chosen.values()) / max(sum(p.numel() for p in chosen.values()), 1)

@@ -28,17 +28,13 @@ CIFAR100_SUPERCLASS = (
 )
 
 
-def _fixed(flips: Mapping[int, int]) -> dict[int, int]:
+def _fix(flips: Mapping[int, int]) -> dict[int, int]:
     return _checks.Fixed("flips", flips, "Make another Asymmetric(rate, {1: 7})")
-
-
-def _cycle(classes: list[int]) -> dict[int, int]:
-    return dict(zip(classes, classes[1:] + classes[:1], strict=True))
 
 
 def _superclass_flips() -> dict[int, int]:
     members = [[c for c, s in enumerate(CIFAR100_SUPERCLASS) if s == superclass] for superclass in range(20)]
-    return {c: after for classes in members for c, after in _cycle(classes).items()}
+    return {c: after for classes in members for c, after in zip(classes, classes[1:] + classes[:1], strict=True)}
 
 
 #: Named flips, with the number of classes and which class becomes which. ``"cifar100"`` goes to the next class of the same
@@ -46,10 +42,10 @@ def _superclass_flips() -> dict[int, int]:
 FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
     "flips",
     {
-        "mnist": (10, _fixed({2: 7, 3: 8, 5: 6, 6: 5})),
-        "cifar10": (10, _fixed({2: 0, 3: 5, 4: 7, 5: 3, 9: 1})),
-        "cifar100": (100, _fixed(_superclass_flips())),
-        "cifar100-index": (100, _fixed({c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)})),
+        "mnist": (10, _fix({2: 7, 3: 8, 5: 6, 6: 5})),
+        "cifar10": (10, _fix({2: 0, 3: 5, 4: 7, 5: 3, 9: 1})),
+        "cifar100": (100, _fix(_superclass_flips())),
+        "cifar100-index": (100, _fix({c: c - 4 if c % 5 == 4 else c + 1 for c in range(100)})),
     },
     "Pass others as a mapping: Asymmetric(rate, {1: 7})",
 )
@@ -57,7 +53,7 @@ FLIPS: dict[str, tuple[int, dict[int, int]]] = _checks.Named(
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Exactly round(rate · n) labels, chosen at random, are drawn anew.
+    """A noise that draws exactly round(rate · n) labels anew, chosen at random.
 
     Parameters
     ----------
@@ -80,12 +76,11 @@ class Symmetric:
 
     def __post_init__(self) -> None:
         _checks.share("rate", self.rate, one=True)
-        if self.draw not in ("uniform", "other", "permute"):
-            raise ValueError(f"draw must be 'uniform', 'other' or 'permute', got {self.draw!r}.")
+        _checks.one_of("draw", self.draw, ("uniform", "other", "permute"))
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
-        chosen = _first(self.rate, np.arange(len(true)), ("symmetric", seed))
+        true = _check(labels, num_classes, seed)
+        chosen = _choose(self.rate, np.arange(len(true)), ("symmetric", seed))
         noisy = true.copy()
         if self.draw == "uniform":
             noisy[chosen] = _random.integers(("symmetric uniform", seed), len(true), num_classes)[: len(chosen)]
@@ -101,7 +96,7 @@ class Symmetric:
 
 @dataclass(frozen=True)
 class Asymmetric:
-    """Exactly round(rate · n_c) labels of each class c that flips become the class it is mistaken for.
+    """A noise in which exactly round(rate · n_c) labels of each class c that flips become the class it is mistaken for.
 
     Flips look at the true labels alone, so they never cascade.
 
@@ -127,32 +122,28 @@ class Asymmetric:
 
     def __post_init__(self) -> None:
         _checks.share("rate", self.rate, one=True)
-        if isinstance(self.flips, str):
-            if self.flips not in FLIPS:
-                raise ValueError(f"flips must be one of {', '.join(map(repr, FLIPS))} or a mapping, got {self.flips!r}.")
-        elif isinstance(self.flips, Mapping):
+        if isinstance(self.flips, Mapping):
             flips = {_checks.whole("flips", c): _checks.whole("flips", to) for c, to in self.flips.items()}
-            object.__setattr__(self, "flips", _fixed(flips))
+            object.__setattr__(self, "flips", _fix(flips))
         else:
-            raise TypeError(f"flips must be a name or a mapping from class to class, got {type(self.flips).__name__}.")
+            _checks.one_of("flips", self.flips, tuple(FLIPS), " or a mapping from class to class")
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
+        true = _check(labels, num_classes, seed)
         if isinstance(self.flips, str):
             classes, flips = FLIPS[self.flips]
             if num_classes != classes:
                 raise ValueError(f"flips={self.flips!r} is for {classes} classes, got num_classes={num_classes}.")
         else:
             flips = dict(self.flips)
-            beyond = max([*flips, *flips.values()], default=-1)
-            if beyond >= num_classes:
-                raise ValueError(f"flips names class {beyond}, but there are only {num_classes} classes, from 0.")
-        return _like(_flipped(true, flips, self.rate, ("asymmetric", seed)), labels)
+            if (last := max([*flips, *flips.values()], default=-1)) >= num_classes:
+                raise ValueError(f"flips names class {last}, but there are only {num_classes} classes, from 0.")
+        return _like(_flip(true, flips, self.rate, ("asymmetric", seed)), labels)
 
 
 @dataclass(frozen=True)
 class Pairflip:
-    """Exactly round(rate · n_c) labels of each class c become c + 1, the last class the first.
+    """A noise in which exactly round(rate · n_c) labels of each class c become c + 1, the last class the first.
 
     >>> Pairflip(1.0)(torch.tensor([0, 1, 2]), 3, seed=0)
     tensor([1, 2, 0])
@@ -164,38 +155,42 @@ class Pairflip:
         _checks.share("rate", self.rate, one=True)
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
-        true = _checked(labels, num_classes, seed)
+        true = _check(labels, num_classes, seed)
         flips = {int(c): (int(c) + 1) % num_classes for c in np.unique(true)}
-        return _like(_flipped(true, flips, self.rate, ("pairflip", seed)), labels)
+        return _like(_flip(true, flips, self.rate, ("pairflip", seed)), labels)
 
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
 
-def _first(rate: float, positions: Labels, key: _random.Key) -> Labels:
-    """The first round(rate · n) of the positions, in an order drawn from the key."""
+def _choose(rate: float, positions: Labels, key: _random.Key) -> Labels:
+    """Return the first round(rate · n) of the positions, in an order drawn from the key."""
     count = round(_checks.share("rate", rate, one=True) * len(positions))
     return positions[_random.permutation(key, len(positions))[:count]]
 
 
-def _flipped(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key) -> Labels:
+def _flip(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key) -> Labels:
     noisy = true.copy()
     for c, to in flips.items():
-        noisy[_first(rate, np.flatnonzero(true == c), (*key, c))] = to
+        noisy[_choose(rate, np.flatnonzero(true == c), (*key, c))] = to
     return noisy
 
 
-def _checked(labels: Tensor, num_classes: int, seed: int) -> Labels:
+def _check(labels: Tensor, num_classes: int, seed: int) -> Labels:
     _checks.whole("num_classes", num_classes, least=1)
     _checks.whole("seed", seed)
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:
         got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be an integer tensor of shape (n,), got {got}.")
-    true = labels.cpu().numpy().astype(np.int64)
-    if len(true) and not (true.min() >= 0 and true.max() < num_classes):
-        raise ValueError(f"labels must be in 0 ... {num_classes - 1}, got {true.min()} ... {true.max()}.")
-    return true
+    check_range("labels", labels, num_classes)
+    return labels.cpu().numpy().astype(np.int64)
+
+
+def check_range(what: str, labels: Tensor, num_classes: int) -> None:
+    """Raise unless all labels are classes, from 0 on."""
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
+        raise ValueError(f"{what} must be in 0 ... {num_classes - 1}, got {int(labels.min())} ... {int(labels.max())}.")
 
 
 def _like(noisy: Labels, labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import once, parameters
+from sparsedd._parameters import drop_tied, parameters
 
 __all__ = ["Score", "accumulate_", "gradient", "magnitude", "random"]
 
@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
-    """``|w|``, the weight's magnitude (Han et al. 2015; He et al. 2022, A.1).
+    """Score by ``|w|``, the weight's magnitude (Han et al. 2015; He et al. 2022, A.1).
 
     >>> magnitude("w", nn.Parameter(torch.tensor([-2.0, 1.0])))
     tensor([2., 1.])
@@ -30,7 +30,7 @@ def magnitude(name: str, parameter: nn.Parameter) -> Tensor:
 
 
 def gradient(name: str, parameter: nn.Parameter) -> Tensor:
-    """``|w · ∂L/∂w|``, what the loss would lose to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
+    """Score by ``|w · ∂L/∂w|``, the change of the loss to first order (Lee et al. 2019; He et al. 2022, A.1). Reads ``.grad``.
 
     Of a complex weight it is ``|Re(w · conj(∂L/∂w))|``.
 
@@ -47,23 +47,18 @@ def gradient(name: str, parameter: nn.Parameter) -> Tensor:
     tensor([1., 3.])
     """
     _checks.kind(repr(name), parameter, Tensor, "a tensor")
-    if not parameter.requires_grad and parameter.grad is None:
-        raise RuntimeError(
-            f"{name!r} is frozen (requires_grad=False) and gets no gradient to score with: leave it out of the mask "
-            "(prunable(model, exclude=...)), or score by magnitude."
-        )
     if parameter.grad is None:
-        raise RuntimeError(
-            f"{name!r} has no gradient to score with: call loss.backward(), or "
-            "sparsedd.scores.accumulate_(model, batches, loss), before pruning."
-        )
+        way = "call loss.backward(), or sparsedd.scores.accumulate_(model, batches, loss), before pruning"
+        if not parameter.requires_grad:
+            way = "it is frozen, so leave it out of the mask (prunable(model, exclude=...)), or score by magnitude"
+        raise RuntimeError(f"{name!r} has no gradient to score with: {way}.")
     grad = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
     change = _wide(parameter.detach()) * _wide(grad).conj()
     return change.real.abs() if change.is_complex() else change.abs()
 
 
 def random(seed: int) -> Score:
-    """A score of U[0, 1) draws, keyed by seed and parameter name: independent between layers, equal on every device.
+    """Score by U[0, 1) draws, keyed by seed and parameter name: independent between layers, equal on every device.
 
     One seed ranks the weights once and for all, so that successive levels go on where the last one stopped.
 
@@ -71,7 +66,6 @@ def random(seed: int) -> Score:
     >>> score("w", nn.Parameter(torch.zeros(2)))
     tensor([0.8763, 0.5126], dtype=torch.float64)
     """
-
     return _Random(_checks.whole("seed", seed))
 
 
@@ -106,8 +100,8 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
     >>> accumulate_(model, batches, lambda output, target: (output - target).sum()).weight.grad
     tensor([[2.]])
     """
-    own = once(parameters(model))
-    _checks.called("loss", loss, "loss(model(inputs), targets)")
+    own = drop_tied(parameters(model))
+    _checks.function("loss", loss, "loss(model(inputs), targets)")
     grads = {name: p.grad for name, p in own.items()}
     device = next((p.device for p in own.values()), None)
     done = 0
@@ -135,5 +129,5 @@ def accumulate_(model: Model, batches: Iterable[tuple[Tensor, Tensor]], loss: Ca
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """At least float32: half precision has too few numbers to rank weights."""
+    """Widen to float32: half precision has too few numbers to rank weights."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) or tensor.is_complex() else tensor.float()

@@ -19,8 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from sparsedd import _checks
 from sparsedd._mask import Mask
-from sparsedd._parameters import hooked, memory, modules, parameters, unwrapped
-from sparsedd._state import memories
+from sparsedd._match import match
+from sparsedd._parameters import has_hooks, memory_key, modules, parameters, unwrap
+from sparsedd._state import read_tensors
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
 
@@ -30,9 +31,7 @@ Model = TypeVar("Model", bound=nn.Module)
 BELOW = 0.35
 SAMPLED = 0.2  # the density below which sampling the product is faster than choosing from all of it
 
-with (
-    warnings.catch_warnings()
-):  # torch says once that its CSR support is in beta: here, since the filters are those of all threads
+with warnings.catch_warnings():  # torch says once that CSR is in beta: here, since all threads share the filters
     warnings.simplefilter("ignore")
     torch.zeros(1, 1, device="cpu").to_sparse_csr()
 
@@ -52,17 +51,6 @@ class SparseLinear(nn.Module):
     It has first derivatives only.
     """
 
-    shape: torch.Size
-    values: nn.Parameter
-    bias: nn.Parameter | None
-    row_starts: Tensor
-    columns: Tensor
-    column_starts: Tensor
-    rows: Tensor
-    by_column: Tensor
-    places: Tensor
-    digest: Tensor  # of the kept places: values belong to these alone
-
     def __init__(self, linear: nn.Linear, keep: Tensor) -> None:
         super().__init__()
         _checks.kind("linear", linear, nn.Linear, "a torch.nn.Linear")
@@ -71,26 +59,24 @@ class SparseLinear(nn.Module):
             raise ValueError(
                 f"keep must be bool, of shape {tuple(linear.weight.shape)}, got {keep.dtype}, {tuple(keep.shape)}."
             )
-        self.shape = linear.weight.shape
-        self.register_buffer("digest", _digest(keep).to(keep.device))
-        self.values = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().clone(), linear.bias.requires_grad)
+        self.shape: torch.Size = linear.weight.shape
+        self.digest: Tensor = nn.Buffer(_digest(keep).to(keep.device))  # of the kept places: values belong to these alone
+        self.values: nn.Parameter = nn.Parameter(linear.weight.detach()[keep], linear.weight.requires_grad)
+        bias = linear.bias
+        self.bias: nn.Parameter | None = None if bias is None else nn.Parameter(bias.detach().clone(), bias.requires_grad)
         self.train(linear.training)
         rows, columns = keep.nonzero(as_tuple=True)  # the values are in this order
         by_column = columns.argsort(stable=True)
-        for name, index in (
-            ("row_starts", _starts(rows, keep.shape[0])),
-            ("columns", columns),
-            ("column_starts", _starts(columns, keep.shape[1])),
-            ("rows", rows[by_column]),
-            ("by_column", by_column),
-        ):
-            self.register_buffer(name, index.to(torch.int32), persistent=False)
-        self.register_buffer("places", self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
+        self.row_starts: Tensor = nn.Buffer(_starts(rows, keep.shape[0]).int(), persistent=False)
+        self.columns: Tensor = nn.Buffer(columns.int(), persistent=False)
+        self.column_starts: Tensor = nn.Buffer(_starts(columns, keep.shape[1]).int(), persistent=False)
+        self.rows: Tensor = nn.Buffer(rows[by_column].int(), persistent=False)
+        self.by_column: Tensor = nn.Buffer(by_column.int(), persistent=False)
+        self.places: Tensor = nn.Buffer(self._places() if self.density >= SAMPLED else columns[:0], persistent=False)
 
     @property
     def density(self) -> float:
-        """The share of the weights that is kept."""
+        """Share of the weights that is kept."""
         return len(self.values) / max(1, self.shape.numel())
 
     @property
@@ -101,12 +87,12 @@ class SparseLinear(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """How many inputs a sample has."""
+        """Number of inputs of a sample."""
         return self.shape[1]
 
     @property
     def out_features(self) -> int:
-        """How many outputs a sample gets."""
+        """Number of outputs of a sample."""
         return self.shape[0]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -121,7 +107,7 @@ class SparseLinear(nn.Module):
         return f"{self.shape[1]} to {self.shape[0]} features, {self.density:.2%} of the weights"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The outputs (..., out) for inputs (..., in)."""
+        """Compute outputs (..., out) from inputs (..., in)."""
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
             width = x.shape[-1] if x.dim() else 1
             raise ValueError(f"a layer of {self.shape[1]} inputs got {width}: its inputs have shape {tuple(x.shape)}.")
@@ -131,7 +117,7 @@ class SparseLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.shape[0])
 
     def narrow_(self) -> Tensor:
-        """Take, from now on, only the inputs that some weight looks at, (..., n); return their indices (n,).
+        """Drop the inputs that no weight looks at: take (..., n) from now on, and return the indices (n,) of those n.
 
         >>> keep = torch.tensor([[False, True, False, True]])
         >>> SparseLinear(nn.Linear(4, 1), keep).narrow_()
@@ -145,25 +131,28 @@ class SparseLinear(nn.Module):
         return live
 
     def _places(self) -> Tensor:
-        """Where the kept weights are in the flattened matrix."""
+        """Return the places of the kept weights in the flattened matrix."""
         rows = torch.arange(self.shape[0], device=self.columns.device).repeat_interleave(self.row_starts.diff())
         return rows * self.shape[1] + self.columns
 
     # The three products, all feature-major: x (in, b), y and g = ∂L/∂y (out, b).
 
     def product(self, x: Tensor, values: Tensor) -> Tensor:
-        """W x for the weights in ``values``."""
+        """Compute W x for the weights in ``values``."""
         return _weighted_sums(x, values, self.columns, self.row_starts)
 
     def adjoint(self, g: Tensor, values: Tensor) -> Tensor:
-        """Wᵀ g = ∂L/∂x"""
+        """Compute Wᵀ g = ∂L/∂x."""
         return _weighted_sums(g, values.index_select(0, self.by_column), self.rows, self.column_starts)
 
     def sampled(self, g: Tensor, x: Tensor) -> Tensor:
-        """g xᵀ at the kept places: ∂L/∂values"""
+        """Compute g xᵀ at the kept places: ∂L/∂values."""
         if len(self.places):
             return (g @ x.t()).flatten().index_select(0, self.places)
-        sampled: Tensor = torch.sparse.sampled_addmm(_pattern(self), g, x.t(), beta=0.0)  # 0: without the pattern's values
+        pattern = torch.sparse_csr_tensor(
+            self.row_starts, self.columns, self.values.detach(), self.shape, check_invariants=False
+        )
+        sampled: Tensor = torch.sparse.sampled_addmm(pattern, g, x.t(), beta=0.0)  # 0: without the pattern's values
         return sampled.values()
 
 
@@ -192,15 +181,10 @@ class _Linear(torch.autograd.Function):
 
 
 def _weighted_sums(table: Tensor, weights: Tensor, index: Tensor, starts: Tensor) -> Tensor:
-    """Row i is the sum of weights[k] · table[index[k]] over k from starts[i] up to starts[i + 1]."""
+    """Sum, for each row i, weights[k] · table[index[k]] over k from starts[i] up to starts[i + 1]."""
     mode_sum, include_last = 0, True
     sums: Tensor = torch.embedding_bag(table, index, starts, False, mode_sum, False, weights, include_last)[0]
     return sums
-
-
-def _pattern(layer: SparseLinear) -> Tensor:
-    """The kept places as a CSR tensor."""
-    return torch.sparse_csr_tensor(layer.row_starts, layer.columns, layer.values.detach(), layer.shape, check_invariants=False)
 
 
 def _digest(keep: Tensor) -> Tensor:
@@ -210,12 +194,12 @@ def _digest(keep: Tensor) -> Tensor:
 
 
 def _starts(rows: Tensor, count: int) -> Tensor:
-    """Where each row of a CSR matrix starts among its values."""
+    """Return where each row of a CSR matrix starts among its values."""
     return torch.cat([rows.new_zeros(1), rows.bincount(minlength=count).cumsum(0)])
 
 
 def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, Mask | None]:
-    """A copy of the model in which every masked Linear of a density under ``below`` is a :class:`SparseLinear`.
+    """Copy a model with every masked Linear of a density under ``below`` as a :class:`SparseLinear`.
 
     Returns
     -------
@@ -232,24 +216,22 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     >>> fast.values.shape, rest
     (torch.Size([20]), None)
     """
-    if not isinstance(mask, Mask):
-        raise TypeError(f"mask must be a Mask, got {type(mask).__name__}.")
-    mask._on(model)  # another model raises
+    match(_checks.kind("mask", mask, Mask, "a Mask"), model)  # another model raises
     if not _checks.real("below", below) >= 0:
         raise ValueError(f"below must be a density of at least 0, got {below}.")
-    fast: Any = mask.apply_(deepcopy(unwrapped(model)))
+    fast: Any = mask.apply_(deepcopy(unwrap(model)))
     uses = Counter(map(id, parameters(fast).values()))
-    if len(uses) > len(Counter(map(memory, parameters(model).values()))):
+    if len(uses) > len(Counter(map(memory_key, parameters(model).values()))):
         raise ValueError("two Parameters of the model share memory, and those of a copy would not: tie them by one Parameter.")
     rest = {}
     for name in mask:
         path, _, leaf = name.rpartition(".")
-        layer, keep = _module(fast, path), mask[name]
+        layer, keep = _find_module(fast, path), mask[name]
         if (
             not isinstance(layer, nn.Linear)
             or type(layer) is not nn.Linear  # a subclass may compute something else
             or leaf != "weight"
-            or hooked(layer)
+            or has_hooks(layer)
             or any(uses[id(p)] > 1 for p in layer.parameters())  # tied parameters must stay one tensor
             or layer.weight.dtype not in (torch.float32, torch.float64)
             or not 0 < float(keep.float().mean()) < below
@@ -260,7 +242,7 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
         if not path:
             return sparse_layer, None  # type: ignore[return-value]
         parent, _, child = path.rpartition(".")
-        setattr(_module(fast, parent), child, sparse_layer)
+        setattr(_find_module(fast, parent), child, sparse_layer)
     return fast, Mask(rest) if rest else None
 
 
@@ -276,10 +258,10 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     for name, module in (("model", model), ("fast", fast)):
         _checks.kind(name, module, nn.Module, "a torch.nn.Module")
     _checks.kind("mask", mask, Mask, "a Mask")
-    copied = memories(fast)
+    copied = read_tensors(fast)
     layers = {path: layer for path, layer in modules(fast) if isinstance(layer, SparseLinear)}
     pairs: list[tuple[Tensor, Tensor]] = []
-    for name, target in memories(model).items():
+    for name, target in read_tensors(model).items():
         path, _, leaf = name.rpartition(".")
         keep = mask[name].to(target.device) if name in mask else None
         if leaf == "weight" and (layer := layers.get(path)) is not None:
@@ -300,8 +282,8 @@ def expand_(model: Model, fast: nn.Module, mask: Mask) -> Model:
     return model
 
 
-def _module(model: nn.Module, path: str) -> nn.Module:
-    """A module by its path, through wrappers."""
+def _find_module(model: nn.Module, path: str) -> nn.Module:
+    """Find a module by its path, through wrappers."""
     for part in path.split(".") if path else ():
-        model = unwrapped(model._modules[part])  # type: ignore[arg-type]
+        model = unwrap(model._modules[part])  # type: ignore[arg-type]
     return model

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment, family_of, owns
 from sparsedd.experiments._panel import name_flips
 from sparsedd.experiments._paper import PRESETS
@@ -17,7 +17,7 @@ def commands(experiment: Experiment, seeds: Iterable[int], out: Path) -> list[st
     """``sparsedd demo`` or ``sparsedd run`` for each unbroken stretch of seeds; a script where no options lead there."""
     if own := owns(experiment):
         return [
-            f"# It has {listed(map(repr, own))} of your own: run your script again, or sparsedd run FILE.py:NAME "
+            f"# It has {abridge(map(repr, own))} of your own: run your script again, or sparsedd run FILE.py:NAME "
             f"--out {shlex.quote(str(out))}."
         ]
     options = _options(replace(experiment, seed=0))

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeAlias
 from torch import nn
 
 from sparsedd import _checks
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Augmentation, Data, Flip, RandomResizedCrop, Shift
 from sparsedd.experiments._labels import make_name
@@ -224,7 +224,7 @@ class Experiment:
         known = [f.name for f in fields(cls)]
         for name in _checks.kind("config", config, Mapping, "a mapping of fields to values"):
             if name not in known:
-                raise ValueError(f"an experiment has no field {name!r}. It has {listed(known, len(known))}.")
+                raise ValueError(f"an experiment has no field {name!r}. It has {abridge(known, len(known))}.")
 
         def made(value: Any) -> Any:
             if isinstance(value, Mapping) and "function" in value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from sparsedd import plotting
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_title
 from sparsedd.experiments._measures import SPARSE, Measures, name_redense
@@ -41,7 +41,7 @@ class Panel:
     factor: float = 1.0
 
     def __repr__(self) -> str:
-        return f"Panel({self.title}: {listed([sweep.name for sweep in self.sweeps], 1)})"
+        return f"Panel({self.title}: {abridge([sweep.name for sweep in self.sweeps], 1)})"
 
 
 def move_panel(panel: Panel, preset: Experiment) -> Panel:

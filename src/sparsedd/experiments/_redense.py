@@ -145,7 +145,7 @@ def redense_weights(experiment: Experiment, level: int, out: PathLike, factor: f
 def read_redense(path: Path) -> tuple[dict[str, Tensor], str, Redense]:
     """Return what a file of a re-dense net holds: the net, the digest of the level that it was made of, and the record."""
     tensors, content = _files.unseal(path, REDENSE)
-    with _files.named(path, f"a {REDENSE}"):
+    with _files.blame(path, f"a {REDENSE}"):
         return tensors, content["of"], Redense.from_json(content["record"])
 
 
@@ -287,7 +287,7 @@ def _measure_lines(kind: str, place: Place, device: str | torch.device, measure:
 def read_lines(path: Path, kind: str) -> tuple[Any, list[Line]]:
     """Return what a file of lines holds: what they were made of, and the lines."""
     _, content = _files.unseal(path, kind)
-    with _files.named(path, f"a file of {kind}"):
+    with _files.blame(path, f"a file of {kind}"):
         return content["of"], _parse_lines(content)
 
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from sparsedd import _checks, _files
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment, owns
 from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run import Run
@@ -83,8 +83,8 @@ def _repaired(store: Store, experiment: Experiment, device: torch.device) -> Non
         return
     if unknown := [part for part in owns(experiment) if part.function is None]:
         raise RuntimeError(
-            f"it has {listed(map(repr, unknown))} of your own, and nothing that a file names is imported. In your script, call "
-            f"sparsedd.experiments.repair({str(store.path)!r}, [experiment]); or remove the damaged files, and from "
+            f"it has {abridge(map(repr, unknown))} of your own, and nothing that a file names is imported. In your script, "
+            f"call sparsedd.experiments.repair({str(store.path)!r}, [experiment]); or remove the damaged files, and from "
             "levels.jsonl the lines of their levels and of those after them, and run again: your script, or sparsedd run "
             "FILE.py:NAME."
         )
@@ -133,7 +133,7 @@ def _again(store: Store, number: int, lines: dict[int, str], device: torch.devic
 
 def _whole(path: Path) -> bool:
     try:
-        _files.opened(path)
+        _files.read_sealed(path)
     except (ValueError, OSError):
         return False
     return True

@@ -13,7 +13,7 @@ from sparsedd import _checks, models
 from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
 from sparsedd._pruner import Pruner
-from sparsedd._state import memories
+from sparsedd._state import read_tensors
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
 from sparsedd.experiments._store import Store
@@ -110,7 +110,7 @@ class Run(Sweep):
         return pruner._prune(self.model, mask)
 
     def _beginning(self) -> dict[str, Tensor]:
-        return memories(self.task.original)
+        return read_tensors(self.task.original)
 
     def _save_beginning(self) -> None:
         if not self.rewind_step:  # else it is drawn anew

@@ -73,9 +73,9 @@ def _text(experiment: Experiment) -> str:
 def _read(path: Path) -> Experiment:
     """Return the experiment of a configuration that is, byte for byte, what was written."""
     try:
-        with _files.named(path, "the configuration of an experiment"):
+        with _files.blame(path, "the configuration of an experiment"):
             text = path.read_bytes().decode()
-            config = _files.parsed(text)
+            config = _files.parse_json(text)
             del config["key"]
             experiment = Experiment.from_config(config)
             if _text(experiment) != text:

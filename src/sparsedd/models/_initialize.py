@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sparsedd import _checks, _random
-from sparsedd._parameters import modules, parameters, present, select
+from sparsedd._parameters import check_present, modules, parameters, select
 
 Model = TypeVar("Model", bound=nn.Module)
 Scheme: TypeAlias = Literal["paper", "authors"]
@@ -38,7 +38,7 @@ def initialize_(model: Model, seed: int = 0, scheme: Scheme = "paper") -> Model:
     """
     _checks.whole("seed", seed)
     _checks.one_of("scheme", scheme, SCHEMES)
-    named = present(select(model, parameters(model)))
+    named = check_present(select(model, parameters(model)))
     for name, parameter in named.items():
         n = parameter.numel()
         if parameter.dim() >= 2:

@@ -12,9 +12,9 @@ from torch import nn
 
 from sparsedd import _checks, _files
 from sparsedd._mask import Mask
-from sparsedd._parameters import listed
+from sparsedd._parameters import abridge
 from sparsedd._pruner import Pruner
-from sparsedd._state import memories
+from sparsedd._state import read_tensors
 from sparsedd.sweeps._retraining import Retraining
 from sparsedd.sweeps._store import sha256
 
@@ -45,7 +45,7 @@ def described(
 ) -> dict[str, Any]:
     """Return what a sweep is: everything that another run of it must have the same."""
     own = {
-        "model": {name: [list(tensor.shape), str(tensor.dtype)] for name, tensor in memories(model).items()},
+        "model": {name: [list(tensor.shape), str(tensor.dtype)] for name, tensor in read_tensors(model).items()},
         "names": list(mask),
         "pruner": {"score": name_of(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
         "retraining": {"weights": retraining.weights, "schedule": retraining.schedule},
@@ -75,9 +75,9 @@ def text_of(config: Mapping[str, Any]) -> str:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return what a ``config.json`` of a sweep says; ValueError where it is not what was written."""
-    with _files.named(path, "the configuration of a sweep"):
+    with _files.blame(path, "the configuration of a sweep"):
         text = path.read_bytes().decode()
-        config: dict[str, Any] = _checks.kind("it", _files.parsed(text), dict, "a mapping")
+        config: dict[str, Any] = _checks.kind("it", _files.parse_json(text), dict, "a mapping")
         own = {key: value for key, value in config.items() if key not in ("sweep", "key", *FREE)}
         if config.get("sweep") != 1 or config.get("key") != sha256(own) or text_of(config) != text:
             raise ValueError("it was altered")
@@ -107,4 +107,4 @@ def shorten(value: Any) -> str:
 def refuse_another(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ValueError unless two configurations are of one sweep; the message lists what differs."""
     if found := differences(before, now):
-        raise ValueError(f"{path} holds another sweep: {listed(found)}. Take another folder, or move that one away.")
+        raise ValueError(f"{path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")

@@ -77,7 +77,7 @@ class Retraining:
         >>> start, rate(start)
         (10, 0.1)
         """
-        _checks.called("schedule", schedule, "step -> learning rate")
+        _checks.function("schedule", schedule, "step -> learning rate")
         if _checks.whole("rewind_step", rewind_step) >= _checks.whole("total", total, least=1):
             raise ValueError(f"rewind_step must be below the {total:,} steps in total, got {rewind_step:,}.")
         if self.schedule == "final":

@@ -109,7 +109,7 @@ class Store:
             raise ValueError(f"{where} is torn: {remedy}") from None
         if line != sealed(content):
             raise ValueError(f"{where} was altered: {remedy}")
-        with _files.named(where, "a level"):
+        with _files.blame(where, "a level"):
             record, files = Record.from_json(content["level"]), content["files"]
             if record.level != number or (self.count is not None and number >= self.count):
                 raise ValueError(f"it is that of level {record.level}")
@@ -235,7 +235,7 @@ class Store:
         if path.exists():
             _files.clear(path)
             content = _files.unseal(path, kind)[1]
-            with _files.named(path, f"a {kind}"):
+            with _files.blame(path, f"a {kind}"):
                 if content["of"] == made_of:
                     return read(content)
         return None

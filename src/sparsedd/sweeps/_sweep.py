@@ -18,11 +18,11 @@ from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _files, _random, metrics
 from sparsedd._mask import Mask
-from sparsedd._parameters import computed as computed_weights
-from sparsedd._parameters import present, unwrapped
+from sparsedd._match import match_and_warn
+from sparsedd._parameters import check_present, find_computed, unwrap
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
-from sparsedd._state import first_names, memories, write_
+from sparsedd._state import find_first_names, read_tensors, write_
 from sparsedd.sweeps._config import checked, described, read_config, refuse_another, text_of
 from sparsedd.sweeps._level import Level
 from sparsedd.sweeps._ranks import Ranks
@@ -122,16 +122,16 @@ class Sweep:
         _checks.one_of("keep", keep, ("all", "last"))
         self.keep: Literal["all", "last"] = keep
         if reinit is not None:
-            _checks.called("reinit", reinit, "reinit(model, seed)")
+            _checks.function("reinit", reinit, "reinit(model, seed)")
         if (reinit is None) == (retraining.weights == "reinit"):
             needs = "needs reinit=, which draws them" if reinit is None else "draws no new weights: leave reinit= out"
             raise ValueError(f"{retraining!r} {needs}.")
         _refuse(model)
         self._dense = Mask.dense(model, prunable(model) if names is None else names)
-        present(dict(unwrapped(model).named_parameters()))
+        check_present(dict(unwrap(model).named_parameters()))
         self._reinit = reinit
         self._holds: int | None = None  # the level whose net the model holds
-        computed = any(computed_weights(module) for module in model.modules())
+        computed = any(find_computed(module) for module in model.modules())
         self._counted = list(self._dense) if computed else None  # of the learning distance
         self._tickets = _tickets_of(tickets)
         self._store = Store(self.path, beginning=self.rewind_step > 0)
@@ -208,7 +208,7 @@ class Sweep:
         self._store.kept(path, "derived", of, lambda content: kept.append(content["value"]))
         if not kept:
             model = deepcopy(self.model)
-            own = memories(model)
+            own = read_tensors(model)
             for key, tensor in fitting(self._store.weights_path(level), self.weights(level), self._state()).items():
                 write_(key, own[key], tensor)
             kept.append(checked(make(model), name))
@@ -228,7 +228,7 @@ class Sweep:
             _files.write(path, save(state, {"format": "pt"}))
             return
         data = io.BytesIO()
-        torch.save({name: state[first] for name, first in first_names(self.model).items()}, data)
+        torch.save({name: state[first] for name, first in find_first_names(self.model).items()}, data)
         _files.write(path, data.getvalue())
 
     def __iter__(self) -> Generator[Level, None, None]:
@@ -392,8 +392,8 @@ class Sweep:
 
     def _state(self) -> dict[str, Tensor]:
         """Return the model's parameters and buffers, tied ones under the first of their names."""
-        own = memories(self.model)
-        return {name: own[name] for name in dict.fromkeys(first_names(self.model).values())}
+        own = read_tensors(self.model)
+        return {name: own[name] for name in dict.fromkeys(find_first_names(self.model).values())}
 
     def _load(self, path: Path, state: dict[str, Tensor]) -> None:
         own = self._state()
@@ -406,7 +406,7 @@ class Sweep:
         return self._store.beginning_path if self.rewind_step else self._store.start_path
 
     def _save_beginning(self) -> None:
-        self._dense._agree_on(self.model)  # a warning where it has been pruned already
+        match_and_warn(self._dense, self.model)  # a warning where it has been pruned already
         self._store.save_state(self._first, self._state())
 
     def _beginning(self) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def open_store(folder: Path) -> Store:
     path = folder / "config.json"
     try:
         config = read_config(path)
-        with _files.named(path, "the configuration of a sweep"):
+        with _files.blame(path, "the configuration of a sweep"):
             levels, step = (_checks.whole(name, config[name]) for name in ("levels", "rewind_step"))
             _checks.one_of("keep", config["keep"], ("all", "last"))
             return Store(folder, levels, beginning=step > 0, last=config["keep"] == "last")
@@ -176,5 +176,5 @@ def check_seal(path: Path) -> object:
     """Read a file that carries a seal; whole ones of other programs, such as a plain checkpoint, are none of ours."""
     if _files.is_foreign(path) and not OF_LEVEL.fullmatch(path.name):
         return None
-    kind, *_ = _files.opened(path)
+    kind, *_ = _files.read_sealed(path)
     return {"mask": Mask.load, "rewinder": Rewinder.load}.get(kind, str)(path)

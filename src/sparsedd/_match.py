@@ -1,0 +1,57 @@
+"""Match: the parameters of a model, each with its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from operator import eq
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from sparsedd import _checks
+from sparsedd._parameters import check_present, memory_key, select
+from sparsedd._selection import FLOATS, Scored, array, count
+
+if TYPE_CHECKING:
+    from sparsedd._mask import Mask
+
+
+def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """Return each masked parameter as it is now, in the order of the model, with its mask on the same device."""
+    found = check_present(select(model, mask))
+    keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in mask._keep.items()}
+    owners: dict[Hashable, str] = {}
+    for name, p in found.items():
+        if p.shape != keeps[name].shape:
+            raise ValueError(
+                f"{name!r} has shape {tuple(p.shape)} in the model and {tuple(keeps[name].shape)} in the mask: "
+                "the mask belongs to another model."
+            )
+        if (tied := owners.setdefault(memory_key(p), name)) != name:
+            raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
+    return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
+
+
+def match_and_warn(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """Return the same as :func:`match`; warn where many of the kept weights are zero."""
+    weights = match(mask, model)
+    if found := count_zeros(weights):
+        _checks.warn(
+            f"{found[0]:,} of the {found[1]:,} weights that the mask keeps are zero, as if they were pruned: is it the "
+            "mask of this model? sparsedd.Mask.nonzero(model) finds that."
+        )
+    return weights
+
+
+def count_zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[int, int] | None:
+    """Return how many kept weights are zero, and how many are kept, if more than one and at least 5 % are zero; else None.
+
+    Without a mask all are kept. A parameter that is zero throughout was initialised so: none of it counts as zero.
+    """
+    zero = size = 0
+    for p, keep in weights.values():
+        values = p.detach() if p.dtype in FLOATS else (p.detach() != 0).float()
+        kept = p.numel() if keep is None else count(array(keep))
+        here = Scored("", values, keep).count(eq, 0) if kept else 0
+        zero, size = zero + (here if here < kept else 0), size + kept
+    return (zero, size) if zero > 1 and 20 * zero >= size else None
