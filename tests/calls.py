@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import helpers
@@ -29,7 +28,6 @@ from sparsedd import (
     convert,
     data,
     experiments,
-    loggers,
     models,
     plotting,
     sweeps,
@@ -126,14 +124,6 @@ def conversions(out: Path) -> None:
     assert mask == convert.from_torch_prune_(model) == convert.from_state_dict(state)
     model.load_state_dict(convert.plain_state_dict(state))
     convert.to_torch_prune_(model, mask)
-
-
-@of("loggers.logged", "loggers.TensorBoard", "loggers.Wandb")
-def logs(out: Path) -> None:
-    trackio = SimpleNamespace(init=lambda **named: SimpleNamespace(log=lambda *values, step: None, finish=lambda: None))
-    for logger in (loggers.TensorBoard(out / "events"), loggers.Wandb(trackio, project="calls")):
-        list(loggers.logged([{"accuracy": 0.5}], logger, {"seed": 0}))
-        repr(logger)
 
 
 @of("Rewinder")

@@ -224,9 +224,9 @@ def test_a_little_dependence_would_be_found():
 
 # ---------------------------------------------------------------- no global generator
 
-MODULES = ("convert", "distributed", "fleet", "landscape", "loggers", "metrics", "noise", "phases", "scores", "sparse")
+MODULES = ("convert", "distributed", "fleet", "landscape", "metrics", "noise", "phases", "scores", "sparse")
 ABOVE = ("data", "experiments", "models", "plotting", "sweeps")
-ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
+ALIASES = {"scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
 
 
 def public() -> dict[str, Any]:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import copytree
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -40,7 +39,6 @@ from sparsedd import (
     distributed,
     experiments,
     landscape,
-    loggers,
     metrics,
     models,
     noise,
@@ -77,14 +75,6 @@ class Odd:
         return {"hook": print}
 
     def load_state_dict(self, state: Any) -> None: ...
-
-
-class Wandb:
-    """A module that opens runs, and a run."""
-
-    @staticmethod
-    def init(**named: Any) -> Any:
-        return SimpleNamespace(config={}, log=print, finish=lambda: None)
 
 
 class World:
@@ -885,43 +875,6 @@ MODULES: list[Wrong] = [
         ValueError,
         "'w_orig' and 'w_mask' are not as torch.nn.utils.prune leaves them",
     ),
-    # ---------------------------------------------------------------- sparsedd.loggers
-    ("loggers.logged: a number", lambda w: loggers.logged(3, loggers.Wandb(Wandb)), TypeError, "iterable of levels, got 3"),
-    (
-        "loggers.logged: no logger",
-        lambda w: loggers.logged([], print),
-        TypeError,
-        "methods begin, log and finish, got <",
-    ),
-    ("loggers.logged: a class", lambda w: loggers.logged([], loggers.Wandb), TypeError, "begin, log and finish, got <class"),
-    (
-        "loggers.logged: a list",
-        lambda w: loggers.logged([], loggers.Wandb(Wandb), [1]),
-        TypeError,
-        r"config must be a mapping or None, got \[1\]",
-    ),
-    (
-        "loggers.logged: a level",
-        lambda w: next(loggers.logged([3], loggers.Wandb(Wandb))),
-        TypeError,
-        "a level must be a dataclass or a mapping .*got 3",
-    ),
-    ("loggers.TensorBoard: a number", lambda w: loggers.TensorBoard(3), TypeError, "to must be a string or a path, got 3"),
-    ("loggers.TensorBoard: a file", lambda w: loggers.TensorBoard("text"), NotADirectoryError, "text is a file, and to must"),
-    (
-        "loggers.Wandb: a name",
-        lambda w: loggers.Wandb("trackio"),
-        TypeError,
-        "module such as wandb .*got 'trackio'",
-    ),
-    ("loggers.Wandb: a config", lambda w: loggers.Wandb(Wandb, config={}), TypeError, "leave it out here"),
-    (
-        "loggers.Wandb: a run",
-        lambda w: loggers.Wandb(Wandb.init(), project="a"),
-        TypeError,
-        "that is open takes no project",
-    ),
-    ("loggers.Wandb.log: no run", lambda w: loggers.Wandb(Wandb).log({}, 0), RuntimeError, r"call begin\(config\) first"),
     # ---------------------------------------------------------------- sparsedd.distributed
     ("distributed.agree: a digest", lambda w: distributed.agree("a0f3"), TypeError, "mask must be a Mask, got str"),
     ("distributed.agree: no time", lambda w: distributed.agree(w.mask, 0), ValueError, "timeout .*above 0, got 0"),
@@ -1459,8 +1412,6 @@ EXEMPT = {
     *("experiments.Figure", "sweeps.Record", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
     *("sweeps.Curves.of", "experiments.Figure.is_of"),
     *("scores.Score", "noise.Noise", "data.Augmentation", "data.Flip", "data.digits", "data.mnist"),
-    *("loggers.Logger", "loggers.Logger.begin", "loggers.Logger.log"),
-    *("loggers.TensorBoard.begin", "loggers.TensorBoard.log", "loggers.Wandb.begin"),
     # those of a sweep are in test_sweep.py
     *(f"{home}Sweep{name}" for home in ("", "sweeps.") for name in ("", ".derive", ".export", ".mask", ".weights")),
     *(f"sweeps.Level{name}" for name in ("", ".enforce", ".epochs", ".reached", ".record")),
