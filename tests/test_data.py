@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from sparsedd import NoisyLabels, data, noise
 from sparsedd.data import Batches, Flip, RandomResizedCrop, Shift
+from sparsedd.data._folder import SIGNS, absent
 
 EMBEDDED = [name for name in data.DATASETS if name == "digits" or name.startswith("blobs")]
 BLACK = torch.tensor([-1.0, -2.0, -3.0])[:, None, None]
@@ -605,3 +606,13 @@ def test_random_crops_are_taken_of_the_whole_images():
 def test_wrong_batches_are_refused(arguments, error):
     with pytest.raises(error, match=r"got|at least"):
         Batches(SOURCE, **arguments)
+
+
+def test_a_data_set_is_absent_until_its_files_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    assert not absent("digits")
+    for dataset, signs in SIGNS.items():
+        assert absent(dataset)
+        (tmp_path / signs[-1]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / signs[-1]).write_bytes(b"")
+        assert not absent(dataset)

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
-from sparsedd.cli._plan import Plan, redense_nets
+from sparsedd.cli._options import SCALE, Commands, add_run_options, count_processes, drawable, load_preset, new, preset_name
+from sparsedd.cli._plan import print_plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._reproduce import finish, told
@@ -17,7 +17,7 @@ from sparsedd.sweeps._workers import watched, workers
 EXAMPLES = """examples:
   sparsedd figure list                  all 49, a line each
   sparsedd figure 5 --scale smoke       seconds, on the digits: it shows that everything is there
-  sparsedd figure 5 --dry-run           what would run, and how long it would take here
+  sparsedd figure 5 --dry-run           what would run, and what is there
   sparsedd figure 5                     MNIST, in reach of two cores: figures/5/figure.png, and the paper's claims
   sparsedd figure 4 --on lenet-mnist    what Figure 4 shows of CIFAR-10, shown on MNIST
   sparsedd figure 5 --from figures/5    draw it again of its tables
@@ -76,18 +76,11 @@ def command(options: argparse.Namespace) -> None:
     figure, out = figure.scaled(options.scale), options.out or Path("figures") / options.number
     runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
     if options.dry_run:
-        _plan(figure, runs, out, options).tell(figure.label)
+        members = figure.members(options.seeds, options.seed)
+        print_plan(figure.label, members, runs, out, redense_nets(figure, runs, members))
         return
     _compute(figure, runs, options)
     print(_drawn(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
-
-
-def _plan(figure: Figure, runs: Path, out: Path, options: argparse.Namespace) -> Plan:
-    """What the figure needs."""
-    members = figure.members(options.seeds, options.seed)
-    stages = [[[e] for e in members if (e.tickets_of is not None) == with_tickets] for with_tickets in (False, True)]
-    nets = redense_nets(figure, runs, members)
-    return Plan(runs, out, stages, processes(options), options.device, options.fleet, nets, figure.drawing.needs or "")
 
 
 def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
@@ -98,7 +91,7 @@ def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
     def there() -> int:
         return sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
 
-    with workers(processes(options)) as pool:
+    with workers(count_processes(options)) as pool:
         for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
             levels = there()
             by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape

@@ -59,7 +59,7 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         "--dry-run",
         action="store_true",
         default=unset,
-        help="say what would run, and how long it would take here; write nothing",
+        help="say what would run and what is there; write nothing",
     )
 
 
@@ -108,13 +108,13 @@ def _imported(module: str, where: str) -> Any:
         raise ImportError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 
 
-def processes(options: argparse.Namespace) -> int:
-    """How many processes share the work."""
+def count_processes(options: argparse.Namespace) -> int:
+    """Return how many processes share the work."""
     return options.processes or (cores() if options.device == "cpu" and not options.fleet else 1)
 
 
 def drawable() -> None:
-    """Find out that matplotlib is missing before the work, not after it."""
+    """Raise an ImportError where matplotlib is missing: before the work, not after it."""
     try:
         import matplotlib
     except ImportError as error:

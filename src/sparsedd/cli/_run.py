@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from sparsedd import experiments, noise
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
-from sparsedd.cli._plan import Plan, needed
+from sparsedd.cli._options import SCALE, Commands, add_run_options, count_processes, drawable, load_preset, new, preset_name
+from sparsedd.cli._plan import print_plan, with_tickets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import family_of
@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
   sparsedd run lenet-digits --noise none --out clean          the demo's net on right labels
   sparsedd run lenet-digits --score random --out chance       prune at random
-  sparsedd run lenet-mnist --seeds 3 --out mnist --dry-run    what would run, and how long it would take here
+  sparsedd run lenet-mnist --seeds 3 --out mnist --dry-run    what would run, and what is there
   sparsedd run lenet-mnist --seeds 3 --out mnist              the paper's LeNet, in reach of two cores
   sparsedd run lenet-mnist --retraining finetuning --out mnist
   sparsedd run resnet18-cifar10 --scale paper --device cuda --out cifar10
@@ -59,10 +59,10 @@ def command(options: argparse.Namespace) -> None:
     first = preset.seed if options.seed is None else options.seed
     wanted = [replace(preset, seed=first + k) for k in range(options.seeds)]
     runs = options.out / "runs"
-    count = min(len(wanted), processes(options))
+    count = min(len(wanted), count_processes(options))
     if options.dry_run:
-        stages = [[needed(experiment) for experiment in wanted]]
-        Plan(runs, options.out, stages, count, options.device, options.fleet).tell(options.preset)
+        needed = [part for experiment in wanted for part in with_tickets(experiment)]
+        print_plan(options.preset, needed, runs, options.out)
         return
     began, done = time.perf_counter(), 0
     size = f"{preset.levels} levels × {len(wanted)} seed{'s' * (len(wanted) > 1)}"
