@@ -360,7 +360,6 @@ def what_is_made_of_a_level(out: Path) -> None:
     tables.add_line(SMOKE, 1, found)
     tables.write(out / "tables")
     assert experiments.Tables.read(out / "tables").scale == "smoke"
-    tables.write(out / "tables", format="parquet")
     assert len(tables.frame("levels")) == len(levels)
     repr((tables, record, found))
     experiments.write_levels(out / "levels.csv", {SMOKE: levels})
