@@ -242,7 +242,7 @@ def plots_of_sweeps(out: Path) -> None:
     plotting.learning_distance(S, TEST, TEST)
     plotting.against_sparsity(S, {"a": TEST}, ylabel="a")
     plotting.against_epoch({"a": ([1, 2, 3], TEST)}, mark=2.0)
-    plotting._new(None).figure.clear()
+    plotting._get_axes(None).figure.clear()
 
 
 @of("plotting.interpolation", "plotting.loss_along")
