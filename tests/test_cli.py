@@ -184,8 +184,8 @@ sys.modules |= {name: ModuleType(name) for name in ("ipykernel", "ipykernel.zmqs
 sys.modules["IPython"].get_ipython = lambda: SimpleNamespace()
 from sparsedd.cli._progress import Progress
 with Progress("a notebook without ipywidgets", "levels", 3, 1) as progress:
-    progress.to(2)
-    progress.say(f"shown: {progress.shown}")
+    progress.update(2)
+    progress.say(f"shown: {progress.visible}")
 """
 
 
@@ -198,9 +198,9 @@ def test_without_tqdm_there_are_lines(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm.asyncio", None)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with Progress("all", "levels", 3, 0) as progress:
-        progress.to(1)
+        progress.update(1)
         progress.say("a line")
-    assert not progress.shown
+    assert not progress.visible
     assert capsys.readouterr() == ("a line\n", "")
 
 
@@ -250,12 +250,12 @@ def test_all_is_written_before_anything_is_printed(tmp_path, monkeypatch):
 
 
 def commands():
-    (parsers,) = [action.choices for action in cli._parser()._actions if action.choices]
+    (parsers,) = [action.choices for action in cli._make_parser()._actions if action.choices]
     return parsers
 
 
 def test_every_example_in_a_help_is_a_command(capsys):
-    shown = {name: parser.format_help() for name, parser in commands().items()} | {"": cli._parser().format_help()}
+    shown = {name: parser.format_help() for name, parser in commands().items()} | {"": cli._make_parser().format_help()}
     for name, text in shown.items():
         lines = [line for line in text.splitlines() if re.match(r"  (SPARSEDD_DATA=\w+ )?sparsedd ", line)]
         assert lines, name
@@ -264,13 +264,13 @@ def test_every_example_in_a_help_is_a_command(capsys):
             arguments = shlex.split(re.split(r"\s{2,}", line.strip())[0])[1:]
             if "--help" in arguments:
                 with pytest.raises(SystemExit, match="0"):
-                    cli._parser().parse_args(arguments)
+                    cli._make_parser().parse_args(arguments)
             else:
-                cli._parser().parse_args(arguments)
+                cli._make_parser().parse_args(arguments)
 
 
 def test_the_first_help_names_every_command_and_what_it_is_for():
-    text = cli._parser().format_help()
+    text = cli._make_parser().format_help()
     for name in commands():
         assert re.search(rf"^    {name} +\w.{{20}}", text, flags=re.M), name
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.cli._options import SCALE, Commands, add_run_options, count_processes, drawable, load_preset, new, preset_name
+from sparsedd.cli._options import SCALE, Commands, add_run_options, check_preset, count_processes, drawable, load_preset, new
 from sparsedd.cli._plan import print_plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
@@ -34,11 +34,11 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = new(commands, "figure", "a figure of the paper, and what it says of the paper's claims", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument("number", type=_number, metavar="N", help="1 to 49, or list")
+    parser.add_argument("number", type=_check_number, metavar="N", help="1 to 49, or list")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
     parser.add_argument(
         "--on",
-        type=preset_name,
+        type=check_preset,
         metavar="PRESET",
         help=f"show it with data and net of {', '.join(PRESETS)}, or of FILE.py:NAME, an Experiment of your own",
     )
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     add_run_options(parser, seeds=None, out=None)
 
 
-def _number(text: str) -> str:
+def _check_number(text: str) -> str:
     if text not in (*FIGURES, "list"):
         raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from 1 to 49, or list)")
     return text
@@ -80,29 +80,29 @@ def command(options: argparse.Namespace) -> None:
         print_plan(figure.label, members, runs, out, redense_nets(figure, runs, members))
         return
     _compute(figure, runs, options)
-    print(_drawn(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
+    print(_draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
 
 
 def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
-    """Run what the figure needs, saying how far it is."""
+    """Run what the figure needs, and show how far it is."""
     sweeps, said = figure.members(options.seeds, options.seed), 0
     total = sum(experiment.levels for experiment in sweeps)
 
-    def there() -> int:
+    def count_levels() -> int:
         return sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
 
     with workers(count_processes(options)) as pool:
         for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
-            levels = there()
+            levels = count_levels()
             by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape
             count = ("levels", total, levels) if by_level else ("nets", len(tasks), 0)
             with Progress(figure.label, *count) as progress:
                 for done in watched(pool, tasks):
-                    levels = there()
-                    progress.to(levels if by_level else done)
+                    levels = count_levels()
+                    progress.update(levels if by_level else done)
                     if levels > said or (levels == total and done == len(tasks)):
                         said = levels
-                        if not progress.shown:
+                        if not progress.visible:
                             progress.say(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage")
 
 
@@ -111,31 +111,31 @@ def _draw_again(figure: Figure, options: argparse.Namespace) -> None:
     given = [name for name in COMPUTING if getattr(options, name) is not None]
     if given:
         raise ValueError(f"--from computes nothing: leave out {', '.join('--' + name.replace('_', '-') for name in given)}.")
-    sources = _sources(options.source, figure)
+    sources = _find_tables(options.source, figure)
     if options.out and len(sources) > 1:
         raise ValueError(
             f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
         )
     drawn = [
-        _drawn(figure, options.out or folder, tables, write=options.out not in (None, folder))
+        _draw(figure, options.out or folder, tables, write=options.out not in (None, folder))
         for folder, tables in sources.items()
     ]
     print(*drawn, sep="\n")
 
 
-def _sources(folder: Path, figure: Figure) -> dict[Path, Tables]:
-    """The folder, if it has tables, or those in it that are named after the figure, and have its experiments."""
+def _find_tables(folder: Path, figure: Figure) -> dict[Path, Tables]:
+    """Return the tables of the folder, or those under it that are named after the figure and have its experiments."""
     if (folder / "levels.csv").exists():
         return {folder: Tables.read(folder)}
     named = {path.parent: Tables.read(path.parent) for path in sorted(folder.rglob(f"{figure.number}/levels.csv"))}
     found = {path: tables for path, tables in named.items() if figure.is_of(tables)}
-    if named and not found and (on := _shown_with(figure, named.values())):
+    if named and not found and (on := _find_preset(figure, named.values())):
         raise ValueError(f"{', '.join(map(str, named))} is of other data than {figure.label}: add --on {on}.")
     return found or named or {folder: Tables.read(folder)}
 
 
-def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
-    """The preset that the figure of these tables is shown with."""
+def _find_preset(figure: Figure, every: Collection[Tables]) -> str | None:
+    """Return the preset that the figure of these tables is shown with."""
     for name, preset in PRESETS.items():
         with suppress(ValueError):  # noise that the data does not have
             if any(map(figure.on(preset).is_of, every)):
@@ -143,8 +143,8 @@ def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
     return None
 
 
-def _drawn(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> str:
-    """Draw the tables; return what to say of them, to be printed when all is written."""
+def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> str:
+    """Draw the tables, and return what to print of them when all is written."""
     figure = figure.scaled(tables.scale)
     claims = finish(figure, out, tables, write=write)
     return f"{told(figure, claims, tables)}\n{out / 'figure.png'}"
