@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.data._folder import absent, folder
+from sparsedd.data._folder import data_folder, is_absent
 from sparsedd.experiments import Experiment, Figure, Store
 from sparsedd.experiments._labels import labels
 from sparsedd.experiments._redense import shown
@@ -34,8 +34,8 @@ def print_plan(title: str, experiments: Sequence[Experiment], runs: Path, out: P
     if nets:
         print(f"  then {nets}")
     print(f"Runs would be in {runs}, table and picture in {out}.")
-    for dataset in dict.fromkeys(e.dataset for e in missing if isinstance(e.dataset, str) and absent(e.dataset)):
-        print(f"The files of {dataset} are not in {folder()}: they would have to be put or downloaded there first.")
+    for dataset in dict.fromkeys(e.dataset for e in missing if isinstance(e.dataset, str) and is_absent(e.dataset)):
+        print(f"The files of {dataset} are not in {data_folder()}: they would have to be put or downloaded there first.")
     if not nets and not any(missing.values()):
         print("Nothing is left to be computed: it would draw again, in seconds.")
 
