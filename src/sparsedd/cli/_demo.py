@@ -1,4 +1,4 @@
-"""The command ``sparsedd demo``."""
+"""The command ``sparsedd demo``, which is a ``run`` of its own preset."""
 
 from pathlib import Path
 

@@ -55,12 +55,8 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
     parser.add_argument("--device", default=None if figure else "cpu", metavar="NAME", help="where to train (default: cpu)")
     unset = None if figure else False
     parser.add_argument("--fleet", action="store_true", default=unset, help="train nets of one shape as one: for a GPU")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=unset,
-        help="say what would run and what is there; write nothing",
-    )
+    says = "say what would run and what is there; write nothing"
+    parser.add_argument("--dry-run", action="store_true", default=unset, help=says)
 
 
 def check_preset(text: str) -> str:
