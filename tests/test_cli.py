@@ -128,7 +128,7 @@ def test_the_command_that_goes_on_can_be_typed(tmp_path, monkeypatch, where, cap
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     place = {"on the path": "bin/sparsedd", "elsewhere": "other/sparsedd", "as a module": "__main__.py"}[where]
     monkeypatch.setattr(sys, "argv", [str(tmp_path / place), "verify", "my runs"])
-    said = cli._typed(None)
+    said = cli._format_command(None)
     python = f"{Path(sys.executable).name} -m sparsedd"
     expected = {"on the path": "sparsedd", "elsewhere": str(tmp_path / place), "as a module": python}[where]
     assert said == f"{expected} verify 'my runs'"
