@@ -88,7 +88,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, batches: object) -
 
 def like_mnist() -> Data:
     """Random images of MNIST's shape and number."""
-    return data._data.normalized(*(t[:, None] if t.dim() == 3 else t for n in (TRAIN, TEST) for t in images(n)), 10, unit=255.0)
+    return data._data.normalize(*(t[:, None] if t.dim() == 3 else t for n in (TRAIN, TEST) for t in images(n)), 10, unit=255.0)
 
 
 def ours(precision: str) -> Callable[[], object]:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import helpers
@@ -30,7 +29,6 @@ from sparsedd import (
     convert,
     data,
     experiments,
-    loggers,
     models,
     plotting,
     sweeps,
@@ -48,7 +46,7 @@ from sparsedd.sparse import SparseLinear, compact, expand_
 # The modules that are public, and every public class and function by its name, but for names of types.
 MODULES = [name for name in (*sparsedd.__all__, *sparsedd._LAZY) if inspect.ismodule(getattr(sparsedd, name))]
 HOMES = {"": sparsedd} | {f"{name}.": getattr(sparsedd, name) for name in MODULES}
-ALIASES = {"loggers.Logger", "scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
+ALIASES = {"scores.Score", "noise.Noise", "data.Augmentation", "sweeps.Schedule"}
 PUBLIC = {prefix + name: getattr(home, name) for prefix, home in HOMES.items() for name in home.__all__}
 PUBLIC = {name: thing for name, thing in PUBLIC.items() if callable(thing) and name not in ALIASES}
 CALLS: dict[str, Callable[[Path], object]] = {}
@@ -133,14 +131,6 @@ def conversions(out: Path) -> None:
     assert mask == convert.from_torch_prune_(model) == convert.from_state_dict(state)
     model.load_state_dict(convert.plain_state_dict(state))
     convert.to_torch_prune_(model, mask)
-
-
-@of("loggers.logged", "loggers.TensorBoard", "loggers.Wandb")
-def logs(out: Path) -> None:
-    trackio = SimpleNamespace(init=lambda **named: SimpleNamespace(log=lambda *values, step: None, finish=lambda: None))
-    for logger in (loggers.TensorBoard(out / "events"), loggers.Wandb(trackio, project="calls")):
-        list(loggers.logged([{"accuracy": 0.5}], logger, {"seed": 0}))
-        repr(logger)
 
 
 @of("Rewinder")
@@ -259,7 +249,7 @@ def plots_of_sweeps(out: Path) -> None:
     plotting.learning_distance(S, TEST, TEST)
     plotting.against_sparsity(S, {"a": TEST}, ylabel="a")
     plotting.against_epoch({"a": ([1, 2, 3], TEST)}, mark=2.0)
-    plotting._new(None).figure.clear()
+    plotting._get_axes(None).figure.clear()
 
 
 @of("plotting.interpolation", "plotting.loss_along")
@@ -377,7 +367,6 @@ def what_is_made_of_a_level(out: Path) -> None:
     tables.add_line(SMOKE, 1, found)
     tables.write(out / "tables")
     assert experiments.Tables.read(out / "tables").scale == "smoke"
-    tables.write(out / "tables", format="parquet")
     assert len(tables.frame("levels")) == len(levels)
     repr((tables, record, found))
     experiments.write_levels(out / "levels.csv", {SMOKE: levels})

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from sparsedd import NoisyLabels, data, noise
 from sparsedd.data import Batches, Flip, RandomResizedCrop, Shift
+from sparsedd.data._folder import SIGNS, is_absent
 
 EMBEDDED = [name for name in data.DATASETS if name == "digits" or name.startswith("blobs")]
 BLACK = torch.tensor([-1.0, -2.0, -3.0])[:, None, None]
@@ -75,9 +76,7 @@ def test_data_that_do_not_belong_together_are_refused():
     with pytest.raises(TypeError, match="train must have its tensors for items, got Augmented"):
         data.Data(Augmented(*small.train.tensors), small.test, 2)
     for uncropped in (torch.zeros(7, 1, 9, 9, dtype=torch.uint8), torch.zeros(6, 1, 9, 9)):
-        with pytest.raises(
-            ValueError, match=r"uncropped must be uint8, an image for each of the 6 samples of train, got torch"
-        ):
+        with pytest.raises(ValueError, match=r"uncropped must be uint8, one image for each of 6 training samples, got torch"):
             data.Data(small.train, small.test, 2, uncropped=uncropped)
 
 
@@ -573,7 +572,7 @@ def test_golden_draws():
     batches = Batches(SOURCE, size=10, augmentation=(Flip(),), seed=0)
     (_, targets) = next(batches.epoch(0))
     assert targets.tolist() == [1, 7, 5, 3, 5, 9, 0, 4, 8, 7]
-    assert batches._draws(0, 0)[0].tolist() == pytest.approx(
+    assert batches._draw(0, 0)[0].tolist() == pytest.approx(
         [0.7612290382385254, 0.5879548192024231, 0.6216493844985962, 0.392689973115921], abs=0
     )
 
@@ -605,3 +604,13 @@ def test_random_crops_are_taken_of_the_whole_images():
 def test_wrong_batches_are_refused(arguments, error):
     with pytest.raises(error, match=r"got|at least"):
         Batches(SOURCE, **arguments)
+
+
+def test_a_data_set_is_absent_until_its_files_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    assert not is_absent("digits")
+    for dataset, signs in SIGNS.items():
+        assert is_absent(dataset)
+        (tmp_path / signs[-1]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / signs[-1]).write_bytes(b"")
+        assert not is_absent(dataset)

@@ -115,7 +115,7 @@ def test_every_public_object_says_what_it_is(name):
 
 def test_every_command_and_option_is_on_its_page():
     page = (DOCS / "api" / "cli.md").read_text()
-    (commands,) = [action for action in cli._parser()._actions if action.choices]
+    (commands,) = [action for action in cli._make_parser()._actions if action.choices]
     for command, parser in commands.choices.items():
         assert f"`sparsedd {command}" in page, command
         for action in parser._actions:
@@ -271,4 +271,4 @@ def typed() -> list[str]:
 
 @pytest.mark.parametrize("line", typed())
 def test_a_command_that_a_page_shows_is_one(line):
-    assert callable(cli._parser().parse_args(shlex.split(line, comments=True)).command)
+    assert callable(cli._make_parser().parse_args(shlex.split(line, comments=True)).command)

@@ -1,6 +1,7 @@
 """Every how-to runs as it stands and prints what it says."""
 
 import ast
+import csv
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ import torch
 from helpers import bits, blocks, filled
 from safetensors.torch import load_file
 from sphinx.errors import ExtensionError
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_sweep import found
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -322,6 +324,17 @@ def ours(script: str) -> list[str]:
             elif isinstance(node, ast.For) and of_us(node.iter) and isinstance(node.target, ast.Name):
                 names.add(node.target.id)
     return [line for line in script.splitlines() if names & set(re.findall(r"\w+", line.partition("#")[0]))]
+
+
+def test_what_is_logged_is_what_is_recorded(tmp_path):
+    run(HOW_TO / "loggers.md", tmp_path)
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    with open(tmp_path / "levels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["level"] for row in rows] == ["0", "1", "2"]
+    for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss"):
+        points = [(event.step, event.value) for event in events.Scalars(name)]
+        assert points == [(int(row["level"]), pytest.approx(float(row[name]))) for row in rows]
 
 
 @pytest.mark.parametrize("page", RECIPES)

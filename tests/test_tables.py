@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsedd import Pruner
-from sparsedd.experiments import Curves, Experiment, Line, Record, Tables, write_levels
+from sparsedd.experiments import Curves, Experiment, Line, Record, Tables
 from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._measures import Levels
 
@@ -92,7 +92,7 @@ def test_a_level_is_its_json(level):
     assert Record.from_json(level.to_json()) == level
 
 
-# ---------------------------------------------------------------- pandas and parquet
+# ---------------------------------------------------------------- pandas
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -137,75 +137,26 @@ def test_a_table_without_rows_has_its_columns():
     assert kinds(frame)["train_loss"] == "f"
 
 
-@given(st.lists(LEVELS, max_size=4), CURVES)
-def test_parquet_is_read_as_it_was_written(levels, curves):
-    tables = filled(levels, curves)
-    with tempfile.TemporaryDirectory() as out:
-        assert [path.name for path in tables.write(out, format="parquet")] == [
-            f"{name}.parquet" for name in ("levels", "epochs", "lines")
-        ]
-        assert Tables.read(out, format="parquet") == tables
-        for name in ("levels", "epochs", "lines"):
-            pandas.testing.assert_frame_equal(pandas.read_parquet(f"{out}/{name}.parquet"), tables.frame(name))
-
-
 @pytest.mark.parametrize("folder", [p.parent for p in sorted(RESULTS.rglob("levels.csv"))][:3], ids=lambda p: p.name)
-def test_parquet_holds_what_the_csv_holds(folder, tmp_path):
-    tables = Tables.read(folder)
-    for path in tables.write(tmp_path, format="parquet"):
-        ours, theirs = pandas.read_parquet(path), pandas.read_csv(folder / f"{path.stem}.csv")
-        common = list(theirs.columns)  # a table that is older has no column "diverged"
-        assert {*ours.columns} - {*common} <= {"diverged"}
-        pandas.testing.assert_frame_equal(ours[common], theirs, check_dtype=False, check_exact=True)
-    assert Tables.read(tmp_path, format="parquet") == tables
-    again = tmp_path / "again"
-    tables.write(again, format="parquet")
-    assert all((again / path.name).read_bytes() == path.read_bytes() for path in tmp_path.glob("*.parquet"))
+def test_a_frame_becomes_parquet_that_holds_what_the_csv_holds(folder, tmp_path):
+    frame, theirs = Tables.read(folder).frame(), pandas.read_csv(folder / "levels.csv")
+    frame.to_parquet(tmp_path / "levels.parquet")
+    ours = pandas.read_parquet(tmp_path / "levels.parquet")
+    pandas.testing.assert_frame_equal(ours, frame)
+    assert {*ours.columns} - {*theirs.columns} <= {"diverged"}  # which an older table has not
+    pandas.testing.assert_frame_equal(ours[list(theirs.columns)], theirs, check_dtype=False, check_exact=True)
 
 
 def test_a_table_that_lost_its_rows_leaves_no_file_behind(tmp_path):
     tables = filled([], Curves((1,), (1.0,), (1.0,), (0.0,), (None,)))
-    tables.write(tmp_path, format="parquet")
-    tables.write(tmp_path)
-    Tables().write(tmp_path, format="parquet")
-    assert {path.name for path in tmp_path.iterdir()} == {"levels.parquet", "levels.csv", "epochs.csv", "lines.csv"}
+    assert [path.name for path in tables.write(tmp_path)] == ["levels.csv", "epochs.csv", "lines.csv"]
+    Tables().write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"levels.csv"}
 
 
-def test_the_name_tells_write_levels_the_format(tmp_path):
-    write_levels(tmp_path / "levels.parquet", {})
-    assert Tables.read(tmp_path, format="parquet") == Tables()
-
-
-def test_a_parquet_file_that_is_none_is_named(tmp_path):
-    path = tmp_path / "levels.parquet"
-    good = Tables()
-    good.write(tmp_path, format="parquet")
-    data = path.read_bytes()
-    for torn in (b"", b"experiment,scale", data[:-20]):
-        path.write_bytes(torn)
-        with pytest.raises(ValueError, match=r"levels.parquet is not a table"):
-            Tables.read(tmp_path, format="parquet")
-    for column, value, message in (
-        ("test_accuracy", 1.5, "from 0 to 1, got 1.5"),
-        ("seed", 0.5, "not a table of numbers"),
-        ("test_loss", math.inf, "must be finite"),
-    ):
-        row = dict.fromkeys(Tables().frame(), 0.0) | {"experiment": "a", "scale": "b", "seed": 0, "level": 0}
-        row |= {"remaining": 1, "diverged": 0, column: value}
-        pandas.DataFrame([row]).to_parquet(path)
-        with pytest.raises(ValueError, match=message):
-            Tables.read(tmp_path, format="parquet")
-    pandas.DataFrame({"a": [1]}).to_parquet(path)
-    with pytest.raises(ValueError, match="levels.parquet has no column experiment, level, seed, sparsity, test_acc"):
-        Tables.read(tmp_path, format="parquet")
-
-
-def test_a_number_that_parquet_can_not_hold_is_refused(tmp_path):
+def test_a_number_that_a_frame_can_not_hold_is_refused():
     tables = Tables()
     tables.add_curves(Experiment(seed=2**64), 0, "sparse", Curves((1,), (1.0,), (1.0,), (0.0,), (0.0,)))
-    with pytest.raises(ValueError, match="parquet can't hold these rows"):
-        tables.write(tmp_path, format="parquet")
-    assert not (tmp_path / "epochs.parquet").exists()
     with pytest.raises(ValueError, match="a frame can't hold these rows"):
         tables.frame("epochs")
 
@@ -217,16 +168,14 @@ def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path):
     assert Tables.read(tmp_path) == tables
 
 
-@pytest.mark.parametrize(
-    ("missing", "call", "message"),
-    [
-        ("pandas", "Tables().frame()", "a frame needs pandas: pip install 'sparsedd[parquet]'."),
-        ("pyarrow", "Tables().write('.', format='parquet')", "parquet needs pyarrow: pip install 'sparsedd[parquet]'."),
-    ],
-)
-def test_without_the_extra_it_says_what_to_install(missing, call, message, tmp_path):
-    code = f"import sys\nsys.modules[{missing!r}] = None\nfrom sparsedd.experiments import Tables\n"
-    code += f"try:\n    {call}\nexcept ImportError as error:\n    print(error)\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.strip() == message, done.stderr
-    assert not list(tmp_path.iterdir())
+def test_without_the_extra_a_frame_says_what_to_install():
+    code = """import sys
+sys.modules["pandas"] = None
+from sparsedd.experiments import Tables
+try:
+    Tables().frame()
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "a frame needs pandas: pip install 'sparsedd[parquet]'.", done.stderr

@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-from sparsedd import convert, distributed, fleet, landscape, loggers, metrics, noise, phases, scores, sparse, sweeps
+from sparsedd import convert, distributed, fleet, landscape, metrics, noise, phases, scores, sparse, sweeps
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._noisy_labels import NoisyLabels
@@ -26,7 +26,6 @@ __all__ = [
     "distributed",
     "fleet",
     "landscape",
-    "loggers",
     "metrics",
     "noise",
     "phases",

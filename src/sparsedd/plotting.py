@@ -5,10 +5,11 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sparsedd import _checks
 from sparsedd.phases import Phase, Phases
+from sparsedd.phases._curves import Array, check_points, check_seeds, check_shares, check_sparsity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ def double_descent(
     phases: Phases | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Training and test accuracy against sparsity, mean ± sample standard deviation over the seeds (He et al. 2022, Fig. 1).
+    """Draw training and test accuracy against sparsity, mean ± sample deviation over the seeds (He et al. 2022, Fig. 1).
 
     The kept fraction is on a log scale, so that levels stand at equal distances as in the paper, labelled with their
     sparsity.
@@ -56,24 +57,24 @@ def double_descent(
     >>> ax.get_ylabel()
     'accuracy (%)'
     """
-    s = _levels(sparsity)
-    train, test = _shares("train_accuracy", train_accuracy, s), _shares("test_accuracy", test_accuracy, s)
+    s = _check_levels(sparsity)
+    train, test = check_shares("train_accuracy", train_accuracy, s), check_shares("test_accuracy", test_accuracy, s)
     if phases is not None:
         _checks.kind("phases", phases, Phases, "what sparsedd.phases.phases gives")
-    ax = _axes(ax, s)
+    ax = _scale_axes(ax, s)
     if phases is not None:
-        _shade(ax, phases, s)
-    _band(ax, 1 - s, 100 * train, color=BLUE, label="train")
-    _band(ax, 1 - s, 100 * test, color=RED, label="test")
+        _shade_phases(ax, phases, s)
+    _draw_band(ax, 1 - s, 100 * train, color=BLUE, label="train")
+    _draw_band(ax, 1 - s, 100 * test, color=RED, label="test")
     ax.set_ylabel("accuracy (%)")
-    ax.legend(title=_spread(len(test)), framealpha=0.9)
+    ax.legend(title=_format_spread(len(test)), framealpha=0.9)
     return ax
 
 
 def learning_distance(
     sparsity: ArrayLike, distance: ArrayLike, test_accuracy: ArrayLike, *, ax: "Axes | None" = None
 ) -> "Axes":
-    """Learning distance (left axis) and test accuracy (right axis) against sparsity (He et al. 2022, Fig. 9).
+    """Draw learning distance (left axis) and test accuracy (right axis) against sparsity (He et al. 2022, Fig. 9).
 
     The arguments are those of :func:`double_descent`; ``distance`` has the shape of ``test_accuracy``.
 
@@ -83,19 +84,19 @@ def learning_distance(
     >>> learning_distance([0, 0.5, 0.9], [50, 60, 30], [0.8, 0.7, 0.9]).get_ylabel()
     'learning distance'
     """
-    s = _levels(sparsity)
-    distances, test = _seeds("distance", distance, s), _shares("test_accuracy", test_accuracy, s)
-    ax = _axes(ax, s)
-    _band(ax, 1 - s, distances, color=BLUE, label="learning distance")
+    s = _check_levels(sparsity)
+    distances, test = check_seeds("distance", distance, s), check_shares("test_accuracy", test_accuracy, s)
+    ax = _scale_axes(ax, s)
+    _draw_band(ax, 1 - s, distances, color=BLUE, label="learning distance")
     ax.set_ylabel("learning distance", color=BLUE)
     right = ax.twinx()
-    _band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
+    _draw_band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
     right.set_ylabel("test accuracy (%)", color=RED)
     return ax
 
 
 def against_sparsity(sparsity: ArrayLike, curves: Mapping[str, ArrayLike], *, ylabel: str, ax: "Axes | None" = None) -> "Axes":
-    """Any measures against sparsity, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 10, 11 and 32).
+    """Draw any measures against sparsity, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 10, 11 and 32).
 
     Parameters
     ----------
@@ -113,14 +114,14 @@ def against_sparsity(sparsity: ArrayLike, curves: Mapping[str, ArrayLike], *, yl
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['ticket', 'new weights']
     """
-    s = _levels(sparsity)
-    arrays = {label: _seeds(label, values, s) for label, values in _labelled("curves", curves).items()}
-    ax, n = _axes(ax, s), 0
+    s = _check_levels(sparsity)
+    arrays = {label: check_seeds(label, values, s) for label, values in _check_labels("curves", curves).items()}
+    ax, n = _scale_axes(ax, s), 0
     for (label, array), color in zip(arrays.items(), cycle(CURVES), strict=False):
-        _band(ax, 1 - s, array, color=color, label=label)
+        _draw_band(ax, 1 - s, array, color=color, label=label)
         n = len(array)
     ax.set_ylabel(ylabel)
-    ax.legend(title=_spread(n), framealpha=0.9)
+    ax.legend(title=_format_spread(n), framealpha=0.9)
     return ax
 
 
@@ -132,7 +133,7 @@ def against_epoch(
     mark: float | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Measures against the epoch, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 6 and 35 to 39).
+    """Draw measures against the epoch, mean ± sample standard deviation over the seeds (He et al. 2022, Figs 6 and 35 to 39).
 
     Parameters
     ----------
@@ -151,26 +152,26 @@ def against_epoch(
     >>> against_epoch({"test": ([1, 2], [0.5, 0.6])}, mark=1.5).get_xlabel()
     'epoch'
     """
-    colors, n = dict(zip(_labelled("curves", curves), cycle(CURVES), strict=False)), 0
-    for label in _labelled("dashed", dashed) if dashed else {}:
+    colors, n = dict(zip(_check_labels("curves", curves), cycle(CURVES), strict=False)), 0
+    for label in _check_labels("dashed", dashed) if dashed else {}:
         if label not in colors:
             raise ValueError(f"dashed must have labels of curves, got {label!r}: there are {', '.join(map(repr, curves))}.")
     if mark is not None:
         _checks.number("mark", mark)
     lines = [
-        (style, label, *_curve(label, c))
+        (style, label, *_check_curve(label, c))
         for style, drawn in (("-", curves), ("--", dashed or {}))
         for label, c in drawn.items()
     ]
-    ax = _new(ax)
+    ax = _get_axes(ax)
     for style, label, x, array in lines:
         name = label if style == "-" else None
-        _band(ax, x, array, color=colors[label], label=name, marker="", linestyle=style)
+        _draw_band(ax, x, array, color=colors[label], label=name, marker="", linestyle=style)
         n = len(array)
     if mark is not None:
         ax.axvline(mark, color="#888888", linewidth=1, linestyle=":")
     ax.set(xlabel="epoch", ylabel=ylabel)
-    ax.legend(title=_spread(n), framealpha=0.9)
+    ax.legend(title=_format_spread(n), framealpha=0.9)
     return ax
 
 
@@ -183,7 +184,7 @@ def interpolation(
     test_accuracy: ArrayLike,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Loss (left axis) and accuracy (right axis) from a sparse net to its re-dense one (He et al. 2022, Fig. 7).
+    """Draw loss (left axis) and accuracy (right axis) from a sparse net to its re-dense one (He et al. 2022, Fig. 7).
 
     Solid lines are training data, dashed ones test data, in the mean over the seeds.
 
@@ -201,14 +202,14 @@ def interpolation(
     >>> interpolation([0, 1], **values).get_xlabel()
     'α'
     """
-    x = _points("alpha", alpha)
-    losses = _seeds("train loss", train_loss, x), _seeds("test loss", test_loss, x)
-    accuracies = _shares("train accuracy", train_accuracy, x), _shares("test accuracy", test_accuracy, x)
-    ax = _new(ax)
+    x = check_points("alpha", alpha)
+    losses = check_seeds("train loss", train_loss, x), check_seeds("test loss", test_loss, x)
+    accuracies = check_shares("train accuracy", train_accuracy, x), check_shares("test accuracy", test_accuracy, x)
+    ax = _get_axes(ax)
     right = ax.twinx()
     for style, part, loss, accuracy in zip(("-", "--"), ("train", "test"), losses, accuracies, strict=True):
-        _band(ax, x, loss, color=BLUE, linestyle=style, marker="", label=f"{part} loss")
-        _band(right, x, 100 * accuracy, color=RED, linestyle=style, marker="", label=f"{part} accuracy")
+        _draw_band(ax, x, loss, color=BLUE, linestyle=style, marker="", label=f"{part} loss")
+        _draw_band(right, x, 100 * accuracy, color=RED, linestyle=style, marker="", label=f"{part} accuracy")
     ax.set_xlabel("α")
     ax.set_ylabel("loss", color=BLUE)
     right.set_ylabel("accuracy (%)", color=RED)
@@ -216,7 +217,7 @@ def interpolation(
 
 
 def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes | None" = None) -> "Axes":
-    """Training loss along directions through minima, on a log scale (He et al. 2022, Figs 8 and 43).
+    """Draw training loss along directions through minima, on a log scale (He et al. 2022, Figs 8 and 43).
 
     Parameters
     ----------
@@ -231,9 +232,9 @@ def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes |
     >>> loss_along([-1, 0, 1], {"0 %": [2, 0.1, 2]}).get_yscale()
     'log'
     """
-    x = _points("alpha", alpha)
-    means = {label: _seeds(label, values, x).mean(axis=0) for label, values in _labelled("losses", losses).items()}
-    ax = _new(ax)
+    x = check_points("alpha", alpha)
+    means = {label: check_seeds(label, values, x).mean(axis=0) for label, values in _check_labels("losses", losses).items()}
+    ax = _get_axes(ax)
     for (label, mean), color in zip(means.items(), cycle(CURVES), strict=False):
         ax.plot(x, mean, color=color, label=label)
     ax.set(xlabel="α", ylabel="training loss", yscale="log")
@@ -241,7 +242,7 @@ def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes |
     return ax
 
 
-def _new(ax: "Axes | None") -> "Axes":
+def _get_axes(ax: "Axes | None") -> "Axes":
     if ax is not None:
         if not hasattr(ax, "twinx"):
             raise TypeError(f"ax must be a matplotlib Axes, such as pyplot.subplots() gives, or None, got {ax!r}.")
@@ -251,72 +252,50 @@ def _new(ax: "Axes | None") -> "Axes":
     return pyplot.subplots(figsize=(8, 4.5), layout="constrained")[1]
 
 
-def _spread(n: int) -> str:
+def _format_spread(n: int) -> str:
     return f"mean ± std, n = {n}" if n > 1 else "one seed"
 
 
-def _levels(sparsity: ArrayLike) -> NDArray[np.float64]:
-    s = _points("sparsity", sparsity)
-    if not ((s >= 0) & (s < 1)).all() or not (np.diff(s) > 0).all():
-        hint = " It is a share, not a percentage." if 1 < s.max() <= 100 else ""
-        raise ValueError(f"sparsity must be one rising number below 1 for each level, got {s.tolist()}.{hint}")
+def _check_levels(sparsity: ArrayLike) -> Array:
+    s = check_sparsity(sparsity)
+    if s[-1] == 1:
+        raise ValueError("sparsity must be below 1 to be drawn: the log scale of kept weights has no zero.")
     return s
 
 
-def _axes(ax: "Axes | None", s: NDArray[np.float64]) -> "Axes":
-    """The axes, with the kept fraction falling to the right on a log scale, labelled as sparsity."""
-    ax = _new(ax)
+def _scale_axes(ax: "Axes | None", s: Array) -> "Axes":
+    """Return axes on which the kept fraction falls to the right on a log scale, labelled as sparsity."""
+    ax = _get_axes(ax)
     ax.set_xscale("log")
     ax.set_xlim(1.0 / 0.97, 0.97 * (1 - s[-1]))
     ticks = s[:: max(1, -(-len(s) // 9))]
-    ax.set_xticks(1 - ticks, labels=[_percent(tick) for tick in ticks], minor=False)
+    ax.set_xticks(1 - ticks, labels=[_format_percent(tick) for tick in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_xlabel("sparsity (%)")
     return ax
 
 
-def _percent(sparsity: float) -> str:
-    """As many digits as tell it from 100 %."""
+def _format_percent(sparsity: float) -> str:
+    """Format a sparsity in percent, with as many digits as tell it from 100."""
     kept = 100 * (1 - sparsity)
     return f"{100 * sparsity:.{0 if kept in (0, 100) else max(1, int(np.ceil(1 - np.log10(kept))))}f}"
 
 
-def _points(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    x = _checks.numbers(name, values)
-    if x.ndim != 1 or not len(x):
-        raise ValueError(f"{name} must be one number for each point of a curve, got an array of shape {x.shape}.")
-    return x
-
-
-def _labelled(name: str, curves: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_labels(name: str, curves: Mapping[str, Any]) -> Mapping[str, Any]:
     if not _checks.kind(name, curves, Mapping, "a mapping of labels to curves"):
         raise ValueError(f"{name} must have at least one curve, got {curves!r}.")
     return curves
 
 
-def _curve(label: str, curve: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _check_curve(label: str, curve: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
     if not isinstance(curve, tuple | list) or len(curve) != 2:
         raise TypeError(f"the curve {label!r} must be (epochs, values), got {curve!r}.")
-    x = _points(f"epochs of {label!r}", curve[0])
-    return x, _seeds(label, curve[1], x)
+    x = check_points(f"epochs of {label!r}", curve[0])
+    return x, check_seeds(label, curve[1], x)
 
 
-def _seeds(name: str, values: ArrayLike, s: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = _checks.numbers(name, values)
-    if array.ndim not in (1, 2) or not len(array) or array.shape[-1] != len(s):
-        raise ValueError(f"{name} must have shape (seeds, {len(s)}) or ({len(s)},), got {array.shape}.")
-    return np.atleast_2d(array)
-
-
-def _shares(name: str, values: ArrayLike, s: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = _seeds(name, values, s)
-    if wrong := array[(array < 0) | (array > 1)].tolist():
-        raise ValueError(f"{name} must be in [0, 1], got {wrong[0]:g}. It is a share, not a percentage.")
-    return array
-
-
-def _band(ax: "Axes", x: NDArray[np.float64], values: NDArray[np.float64], *, marker: str = "o", **style: Any) -> None:
-    """Mean ± sample standard deviation over the first axis."""
+def _draw_band(ax: "Axes", x: Array, values: Array, *, marker: str = "o", **style: Any) -> None:
+    """Draw mean ± sample standard deviation over the first axis."""
     mean = values.mean(axis=0)
     ax.plot(x, mean, marker=marker, markersize=3, **style)
     if len(values) > 1:
@@ -324,8 +303,8 @@ def _band(ax: "Axes", x: NDArray[np.float64], values: NDArray[np.float64], *, ma
         ax.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
 
 
-def _shade(ax: "Axes", phases: Phases, s: NDArray[np.float64]) -> None:
-    """A coloured span and a name for each phase within the picture."""
+def _shade_phases(ax: "Axes", phases: Phases, s: Array) -> None:
+    """Draw a coloured span and a name for each phase within the picture."""
     left, right = ax.get_xlim()
     edges = [left, *(1 - min(b, 1.0) for b in phases.boundaries), right]
     edges = [max(edge, right) for edge in edges]

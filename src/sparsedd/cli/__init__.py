@@ -29,21 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     That of ``verify`` is 1 when something is damaged, and 2 when there is nothing to verify.
     """
-    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):  # it is ours alone, and may know ASCII only
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):  # nobody else's, and it may know ASCII only
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     try:
-        _check(options)
+        _check_options(options)
         status: int | None = options.command(options)
-        print(end="", flush=True)  # here, where an error of it is told
-    except BrokenPipeError:  # who reads the output has seen enough, as head has
+        print(end="", flush=True)  # so that an error of it is caught here
+    except BrokenPipeError:  # the reader has seen enough, as head has
         if arguments is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         return 128 + 13  # as if ended by SIGPIPE
     except KeyboardInterrupt:
         if arguments is None:  # this process is about to end, and hears no second one
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print(f"\nStopped. {_again(options)}\n  {_typed(arguments)}", file=sys.stderr)
+        print(f"\nStopped. {_describe_repeat(options)}\n  {_format_command(arguments)}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"sparsedd: {error}", file=sys.stderr)
@@ -51,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _again(options: argparse.Namespace) -> str:
-    """What the same command does when it is given again."""
+def _describe_repeat(options: argparse.Namespace) -> str:
+    """Say what the same command does when it is given again."""
     if "processes" in options:
         return "All finished levels are kept. The same command goes on from here:"
     return "The same command begins again:"
 
 
-def _typed(arguments: Sequence[str] | None) -> str:
-    """The command as it can be typed into a shell."""
+def _format_command(arguments: Sequence[str] | None) -> str:
+    """Return the command as it can be typed into a shell."""
     if arguments is not None:
         return shlex.join(["sparsedd", *arguments])
     called, found = Path(sys.argv[0]), shutil.which("sparsedd")
@@ -70,8 +70,8 @@ def _typed(arguments: Sequence[str] | None) -> str:
     return shlex.join([str(called), *sys.argv[1:]])
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Find out what can't be used before the work, not in the middle of it."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise for folders and devices that can't be used: before the work, not in the middle of it."""
     for name in ("out", "runs"):
         if (place := getattr(options, name, None)) is not None:
             _checks.folder(name, place)
@@ -79,7 +79,7 @@ def _check(options: argparse.Namespace) -> None:
         _checks.device("device", device)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sparsedd",
         description="Unstructured pruning, and sparse double descent.",

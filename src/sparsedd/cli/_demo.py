@@ -1,4 +1,4 @@
-"""The command ``sparsedd demo``."""
+"""The command ``sparsedd demo``, which is a ``run`` of its own preset."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from sparsedd.cli._options import Commands, add_run_options, new
 
 EXAMPLES = """examples:
   sparsedd demo                         a line for each level, then demo/report.html, with picture and table
-  sparsedd demo --dry-run               what would run, and how long it would take here
+  sparsedd demo --dry-run               what would run, and what is there
   sparsedd demo --seeds 8 --out more    more seeds, and so narrower bands, in a folder of their own
   sparsedd demo --seeds 8               the same in demo/: the seeds that are there are not computed again
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
-from sparsedd.cli._plan import Plan, redense_nets
+from sparsedd.cli._options import SCALE, Commands, add_run_options, check_preset, count_processes, drawable, load_preset, new
+from sparsedd.cli._plan import print_plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._experiment import SCALES
@@ -17,7 +17,7 @@ from sparsedd.sweeps._workers import watched, workers
 EXAMPLES = """examples:
   sparsedd figure list                  all 49, a line each
   sparsedd figure 5 --scale smoke       seconds, on the digits: it shows that everything is there
-  sparsedd figure 5 --dry-run           what would run, and how long it would take here
+  sparsedd figure 5 --dry-run           what would run, and what is there
   sparsedd figure 5                     MNIST, in reach of two cores: figures/5/figure.png, and the paper's claims
   sparsedd figure 4 --on lenet-mnist    what Figure 4 shows of CIFAR-10, shown on MNIST
   sparsedd figure 5 --from figures/5    draw it again of its tables
@@ -34,11 +34,11 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = new(commands, "figure", "a figure of the paper, and what it says of the paper's claims", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument("number", type=_number, metavar="N", help="1 to 49, or list")
+    parser.add_argument("number", type=_check_number, metavar="N", help="1 to 49, or list")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
     parser.add_argument(
         "--on",
-        type=preset_name,
+        type=check_preset,
         metavar="PRESET",
         help=f"show it with data and net of {', '.join(PRESETS)}, or of FILE.py:NAME, an Experiment of your own",
     )
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     add_run_options(parser, seeds=None, out=None)
 
 
-def _number(text: str) -> str:
+def _check_number(text: str) -> str:
     if text not in (*FIGURES, "list"):
         raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from 1 to 49, or list)")
     return text
@@ -76,40 +76,33 @@ def command(options: argparse.Namespace) -> None:
     figure, out = figure.scaled(options.scale), options.out or Path("figures") / options.number
     runs = options.runs or (out / "runs" if options.out else out.parent / "runs")
     if options.dry_run:
-        _plan(figure, runs, out, options).tell(figure.label)
+        members = figure.members(options.seeds, options.seed)
+        print_plan(figure.label, members, runs, out, redense_nets(figure, runs, members))
         return
     _compute(figure, runs, options)
-    print(_drawn(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
-
-
-def _plan(figure: Figure, runs: Path, out: Path, options: argparse.Namespace) -> Plan:
-    """What the figure needs."""
-    members = figure.members(options.seeds, options.seed)
-    stages = [[[e] for e in members if (e.tickets_of is not None) == with_tickets] for with_tickets in (False, True)]
-    nets = redense_nets(figure, runs, members)
-    return Plan(runs, out, stages, processes(options), options.device, options.fleet, nets, figure.drawing.needs or "")
+    print(_draw(figure, out, figure.tables(runs, options.seeds, seed=options.seed)))
 
 
 def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
-    """Run what the figure needs, saying how far it is."""
+    """Run what the figure needs, and show how far it is."""
     sweeps, said = figure.members(options.seeds, options.seed), 0
     total = sum(experiment.levels for experiment in sweeps)
 
-    def there() -> int:
+    def count_levels() -> int:
         return sum(len(Store(runs, experiment).levels()) for experiment in sweeps)
 
-    with workers(processes(options)) as pool:
+    with workers(count_processes(options)) as pool:
         for tasks in figure.stages(runs, options.seeds, seed=options.seed, device=options.device, fleet=options.fleet):
-            levels = there()
+            levels = count_levels()
             by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape
             count = ("levels", total, levels) if by_level else ("nets", len(tasks), 0)
             with Progress(figure.label, *count) as progress:
                 for done in watched(pool, tasks):
-                    levels = there()
-                    progress.to(levels if by_level else done)
+                    levels = count_levels()
+                    progress.update(levels if by_level else done)
                     if levels > said or (levels == total and done == len(tasks)):
                         said = levels
-                        if not progress.shown:
+                        if not progress.visible:
                             progress.say(f"{levels} of {total} levels; {done} of {len(tasks)} runs of this stage")
 
 
@@ -118,31 +111,31 @@ def _draw_again(figure: Figure, options: argparse.Namespace) -> None:
     given = [name for name in COMPUTING if getattr(options, name) is not None]
     if given:
         raise ValueError(f"--from computes nothing: leave out {', '.join('--' + name.replace('_', '-') for name in given)}.")
-    sources = _sources(options.source, figure)
+    sources = _find_tables(options.source, figure)
     if options.out and len(sources) > 1:
         raise ValueError(
             f"--out holds one picture, and there are {len(sources)}: pass one of {', '.join(map(str, sources))} as --from."
         )
     drawn = [
-        _drawn(figure, options.out or folder, tables, write=options.out not in (None, folder))
+        _draw(figure, options.out or folder, tables, write=options.out not in (None, folder))
         for folder, tables in sources.items()
     ]
     print(*drawn, sep="\n")
 
 
-def _sources(folder: Path, figure: Figure) -> dict[Path, Tables]:
-    """The folder, if it has tables, or those in it that are named after the figure, and have its experiments."""
+def _find_tables(folder: Path, figure: Figure) -> dict[Path, Tables]:
+    """Return the tables of the folder, or those under it that are named after the figure and have its experiments."""
     if (folder / "levels.csv").exists():
         return {folder: Tables.read(folder)}
     named = {path.parent: Tables.read(path.parent) for path in sorted(folder.rglob(f"{figure.number}/levels.csv"))}
     found = {path: tables for path, tables in named.items() if figure.is_of(tables)}
-    if named and not found and (on := _shown_with(figure, named.values())):
+    if named and not found and (on := _find_preset(figure, named.values())):
         raise ValueError(f"{', '.join(map(str, named))} is of other data than {figure.label}: add --on {on}.")
     return found or named or {folder: Tables.read(folder)}
 
 
-def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
-    """The preset that the figure of these tables is shown with."""
+def _find_preset(figure: Figure, every: Collection[Tables]) -> str | None:
+    """Return the preset that the figure of these tables is shown with."""
     for name, preset in PRESETS.items():
         with suppress(ValueError):  # noise that the data does not have
             if any(map(figure.on(preset).is_of, every)):
@@ -150,8 +143,8 @@ def _shown_with(figure: Figure, every: Collection[Tables]) -> str | None:
     return None
 
 
-def _drawn(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> str:
-    """Draw the tables; return what to say of them, to be printed when all is written."""
+def _draw(figure: Figure, out: Path, tables: Tables, *, write: bool = True) -> str:
+    """Draw the tables, and return what to print of them when all is written."""
     figure = figure.scaled(tables.scale)
     claims = finish(figure, out, tables, write=write)
     return f"{claims_markdown(figure, claims, tables)}\n{out / 'figure.png'}"

@@ -20,7 +20,7 @@ SCALE = "smoke: seconds, no data files; mini, small: in reach of two cores or a 
 
 
 def new(commands: Commands, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-    """A command's parser, whose help begins with what it is for and ends with examples."""
+    """Add a command's parser, whose help begins with what it is for and ends with examples."""
     return commands.add_parser(
         name,
         help=purpose,
@@ -43,11 +43,11 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         help=f"folder for table and picture{where}",
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
-    parser.add_argument("--seeds", type=_whole(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")
-    parser.add_argument("--seed", type=_whole(0), default=None, metavar="S", help="the first of them (default: 0)")
+    parser.add_argument("--seeds", type=_at_least(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")
+    parser.add_argument("--seed", type=_at_least(0), default=None, metavar="S", help="the first of them (default: 0)")
     parser.add_argument(
         "--processes",
-        type=_whole(1),
+        type=_at_least(1),
         default=None,
         metavar="P",
         help="how many share the work (default: one for each core; one with a GPU or a fleet)",
@@ -55,16 +55,12 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
     parser.add_argument("--device", default=None if figure else "cpu", metavar="NAME", help="where to train (default: cpu)")
     unset = None if figure else False
     parser.add_argument("--fleet", action="store_true", default=unset, help="train nets of one shape as one: for a GPU")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=unset,
-        help="say what would run, and how long it would take here; write nothing",
-    )
+    says = "say what would run and what is there; write nothing"
+    parser.add_argument("--dry-run", action="store_true", default=unset, help=says)
 
 
-def preset_name(text: str) -> str:
-    """An argument that names a preset, or an experiment of the user's own."""
+def check_preset(text: str) -> str:
+    """Return the argument if it names a preset, or an experiment of the user's own."""
     if text not in PRESETS and ":" not in text:
         raise argparse.ArgumentTypeError(
             f"invalid choice: {text!r} (choose from {', '.join(sorted(PRESETS))}, or FILE.py:NAME or MODULE:NAME of your own)"
@@ -85,7 +81,7 @@ def load_preset(text: str) -> Experiment:
         raise ValueError(f"{where} can't be imported under the name {module!r}, which is none of Python's: rename it.")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))  # as for a script; worker processes have it from here
-    found = _imported(module, where)
+    found = _import(module, where)
     if file and Path(getattr(found, "__file__", None) or "").resolve() != file:
         raise ValueError(f"{where} has the name of another module, {found!r}: rename it.")
     for part in name.split("."):
@@ -95,7 +91,7 @@ def load_preset(text: str) -> Experiment:
     return _checks.kind(text, found, Experiment, "an Experiment")
 
 
-def _imported(module: str, where: str) -> Any:
+def _import(module: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -108,13 +104,13 @@ def _imported(module: str, where: str) -> Any:
         raise ImportError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 
 
-def processes(options: argparse.Namespace) -> int:
-    """How many processes share the work."""
+def count_processes(options: argparse.Namespace) -> int:
+    """Return how many processes share the work."""
     return options.processes or (cores() if options.device == "cpu" and not options.fleet else 1)
 
 
 def drawable() -> None:
-    """Find out that matplotlib is missing before the work, not after it."""
+    """Raise an ImportError where matplotlib is missing: before the work, not after it."""
     try:
         import matplotlib
     except ImportError as error:
@@ -122,8 +118,8 @@ def drawable() -> None:
     matplotlib.use("agg")
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    """An argument that is an integer of at least ``least``."""
+def _at_least(least: int) -> Callable[[str], int]:
+    """Return a parser of arguments that are integers of at least ``least``."""
 
     def integer(text: str) -> int:
         value = int(text)

@@ -1,4 +1,4 @@
-"""Progress: how far a command is and how long it still takes, where somebody is looking."""
+"""Progress: a bar that shows how far a command is, where somebody is looking."""
 
 import sys
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ class Progress:
     """
 
     def __init__(self, label: str, unit: str, total: int, done: int) -> None:
-        kind, looked_at = _kind()
+        kind, looked_at = _choose_bar()
         self._bar = None
         if kind is not None and looked_at:
             self._bar = kind(
@@ -27,12 +27,12 @@ class Progress:
             )
 
     @property
-    def shown(self) -> bool:
-        """Is there a bar?"""
+    def visible(self) -> bool:
+        """True where there is a bar."""
         return self._bar is not None
 
-    def to(self, done: int) -> None:
-        """So many are there now; the clock goes on even if none has come."""
+    def update(self, done: int) -> None:
+        """Set how many are there now; the clock goes on even if none has come."""
         if self._bar is not None:
             self._bar.n = min(done, self._bar.total)
             self._bar.refresh()
@@ -53,8 +53,8 @@ class Progress:
             self._bar.close()
 
 
-def _kind() -> tuple[Any, bool]:
-    """The bar for where this runs, if there is one, and whether somebody is looking."""
+def _choose_bar() -> tuple[Any, bool]:
+    """Return the bar for where this runs, if there is one, and whether somebody is looking."""
     try:
         from tqdm.asyncio import tqdm_asyncio
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from sparsedd import experiments, noise
-from sparsedd.cli._options import SCALE, Commands, add_run_options, drawable, load_preset, new, preset_name, processes
-from sparsedd.cli._plan import Plan, needed
+from sparsedd.cli._options import SCALE, Commands, add_run_options, check_preset, count_processes, drawable, load_preset, new
+from sparsedd.cli._plan import print_plan, with_tickets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import SCALES, family_of
@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
   sparsedd run lenet-digits --noise none --out clean          the demo's net on right labels
   sparsedd run lenet-digits --score random --out chance       prune at random
-  sparsedd run lenet-mnist --seeds 3 --out mnist --dry-run    what would run, and how long it would take here
+  sparsedd run lenet-mnist --seeds 3 --out mnist --dry-run    what would run, and what is there
   sparsedd run lenet-mnist --seeds 3 --out mnist              the paper's LeNet, in reach of two cores
   sparsedd run lenet-mnist --retraining finetuning --out mnist
   sparsedd run resnet18-cifar10 --scale paper --device cuda --out cifar10
@@ -37,9 +37,9 @@ def add(commands: Commands) -> None:
     parser = new(commands, "run", "a row of the paper's table of experiments, as it is or changed", EXAMPLES)
     parser.set_defaults(command=command)
     own = "or FILE.py:NAME or MODULE:NAME, an Experiment of your own"
-    parser.add_argument("preset", type=preset_name, metavar="PRESET", help=f"one of {', '.join(PRESETS)}; {own}")
+    parser.add_argument("preset", type=check_preset, metavar="PRESET", help=f"one of {', '.join(PRESETS)}; {own}")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
-    parser.add_argument("--noise", type=_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
+    parser.add_argument("--noise", type=_parse_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
     parser.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
     parser.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
     parser.add_argument("--retraining", choices=tuple(METHODS), help="what a level starts from")
@@ -54,14 +54,14 @@ def command(options: argparse.Namespace) -> None:
     drawable()
     preset = load_preset(options.preset)
     scale = options.scale or ("small" if options.preset in PRESETS else preset.scale)
-    preset = _changed(preset, options).scaled(scale)
+    preset = _apply_options(preset, options).scaled(scale)
     first = preset.seed if options.seed is None else options.seed
     wanted = [replace(preset, seed=first + k) for k in range(options.seeds)]
     runs = options.out / "runs"
-    count = min(len(wanted), processes(options))
+    count = min(len(wanted), count_processes(options))
     if options.dry_run:
-        stages = [[needed(experiment) for experiment in wanted]]
-        Plan(runs, options.out, stages, count, options.device, options.fleet).tell(options.preset)
+        needed = [part for experiment in wanted for part in with_tickets(experiment)]
+        print_plan(options.preset, needed, runs, options.out)
         return
     began, done = time.perf_counter(), 0
     size = f"{preset.levels} levels × {len(wanted)} seed{'s' * (len(wanted) > 1)}"
@@ -77,17 +77,17 @@ def command(options: argparse.Namespace) -> None:
             for level in range(done + 1, complete + 1):
                 experiments.write_levels(options.out / "levels.csv", found_in(options.out))
                 progress.say(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})))
-            progress.to(sum(map(len, levels.values())))
+            progress.update(sum(map(len, levels.values())))
             done = complete
     write(options.out, found_in(options.out), family=family_of(preset))
     print(f"{time.perf_counter() - began:.0f} s")
 
 
-def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
-    """A preset with what the options change of it."""
+def _apply_options(preset: Experiment, options: argparse.Namespace) -> Experiment:
+    """Return the preset with what the options change of it."""
     if options.noise is not None:
         kind, rate = options.noise
-        preset = replace(preset, noise=_noise_of(kind, rate, preset.dataset))
+        preset = replace(preset, noise=_make_noise(kind, rate, preset.dataset))
     changed = {name: getattr(options, name) for name in ("score", "scope") if getattr(options, name)}
     preset = replace(preset, pruner=replace(preset.pruner, **changed), one_shot=options.one_shot or preset.one_shot)
     if options.precision:
@@ -97,7 +97,7 @@ def _changed(preset: Experiment, options: argparse.Namespace) -> Experiment:
     return preset.reinitialized() if options.reinit else preset
 
 
-def _noise_of(kind: str, rate: float, dataset: Any) -> noise.Noise | None:
+def _make_noise(kind: str, rate: float, dataset: Any) -> noise.Noise | None:
     if kind == "none":
         return None
     if kind in ("symmetric", "pairflip"):
@@ -105,8 +105,8 @@ def _noise_of(kind: str, rate: float, dataset: Any) -> noise.Noise | None:
     return noise.Asymmetric(rate, name_flips(dataset))
 
 
-def _noise(text: str) -> tuple[str, float]:
-    """An argument such as ``symmetric:0.2``, or ``none``."""
+def _parse_noise(text: str) -> tuple[str, float]:
+    """Split an argument such as ``symmetric:0.2``, or ``none``, into kind and rate."""
     kind, _, rate = text.partition(":")
     if kind not in ("symmetric", "asymmetric", "pairflip", "none") or (kind == "none") != (not rate):
         raise argparse.ArgumentTypeError(f"must be none, or symmetric, asymmetric or pairflip with a rate, got {text!r}")

@@ -21,7 +21,7 @@ exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    purpose = "are the files in a folder what was written? A damaged level can be computed again"
+    purpose = "check that files are what was written; compute damaged levels again"
     parser = new(commands, "verify", purpose, EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Say of each run or file whether it is what was written."""
+    """Print for each run or file whether it is what was written."""
     if options.repair:
         findings = pinned(partial(experiments.repair, device=options.device), options.path)
     else:
@@ -38,6 +38,8 @@ def command(options: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     if not findings:
-        print(f"sparsedd: {options.path} holds nothing to verify: pass the --out of an earlier command.", file=sys.stderr)
+        why = "does not exist" if not options.path.exists() else "holds nothing to verify"
+        why = "is no file of sparsedd's" if options.path.is_file() else why
+        print(f"sparsedd: {options.path} {why}: pass the --out of an earlier command.", file=sys.stderr)
         return 2
     return 0 if all(finding.ok for finding in findings) else 1

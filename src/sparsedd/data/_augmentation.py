@@ -33,7 +33,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Shift:
-    """Moved by up to ``pixels`` in any direction; what comes in from outside is black (He et al. 2022, Appendix B).
+    """A shift by up to ``pixels`` in any direction; what comes in from outside is black (He et al. 2022, Appendix B).
 
     Parameters
     ----------

@@ -76,33 +76,33 @@ class Batches:
         self._inputs = source.uncropped if source.uncropped is not None and crops else inputs
 
     def __len__(self) -> int:
-        """Batches, and so steps, an epoch."""
+        """Return the batches, and so the steps, of an epoch."""
         return -(-len(self.targets) // self.size)
 
     def __repr__(self) -> str:
         return f"Batches({len(self):,} of {self.size:,} an epoch, of {self.source!r})"
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches (inputs (b, c, h, w), targets (b,)) of an epoch, from the ``start``-th on."""
+        """Yield the batches (inputs (b, c, h, w), targets (b,)) of an epoch, from the ``start``-th on."""
         n, device = len(self.targets), self.targets.device
         _checks.whole("number", number)
         _checks.whole("start", start)
         order = torch.from_numpy(_random.permutation(("data order", self.seed, number), n)).to(device)
-        draws = [self._draws(k, number) for k in range(len(self.augmentation))]
+        draws = [self._draw(k, number) for k in range(len(self.augmentation))]
         for batch in order.split(self.size)[start:]:
-            yield self._augmented(batch, draws), self.targets[batch]
+            yield self._augment(batch, draws), self.targets[batch]
 
     def sample(self, batch: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the samples of these indices as they are in an epoch."""
+        """Return inputs and targets of the samples of these indices as they are in an epoch."""
         batch = _checks.kind("batch", batch, Tensor, "a tensor of indices").to(self.targets.device)
         if batch.dtype != torch.int64 or (len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self.targets)):
             got = ", ".join(map(str, batch.flatten()[:6].tolist()))
             raise ValueError(f"batch must hold int64 indices below {len(self.targets):,}, got {batch.dtype} {got}.")
-        draws = [self._draws(k, number) for k in range(len(self.augmentation))]
-        return self._augmented(batch, draws), self.targets[batch]
+        draws = [self._draw(k, number) for k in range(len(self.augmentation))]
+        return self._augment(batch, draws), self.targets[batch]
 
     def narrowed(self, features: Tensor) -> "Batches":
-        """The same batches with only these of each sample's features, as (b, len(features)); there must be no augmentation."""
+        """Return the same batches with only these of each sample's features, (b, len(features)); augmentations are refused."""
         if self.augmentation:
             raise ValueError(f"augmentation needs whole images, and here is {self.augmentation!r}.")
         each = self._inputs[0].numel()
@@ -112,11 +112,11 @@ class Batches:
         narrow._inputs = self._inputs.flatten(1).index_select(1, features)
         return narrow
 
-    def _draws(self, transform: int, number: int) -> Tensor:
+    def _draw(self, transform: int, number: int) -> Tensor:
         u = _random.uniform(("augmentation", self.seed, transform, number), 4 * len(self.targets))
         return torch.from_numpy(u).float().clamp_(max=1 - 2**-24).reshape(-1, 4).to(self.targets.device)
 
-    def _augmented(self, batch: Tensor, draws: list[Tensor]) -> Tensor:
+    def _augment(self, batch: Tensor, draws: list[Tensor]) -> Tensor:
         inputs = self._inputs.index_select(0, batch)
         if inputs.dtype == torch.uint8:
             inputs = (inputs / 255 - self.source.mean) / self.source.std

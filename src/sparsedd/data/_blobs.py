@@ -3,13 +3,13 @@
 import torch
 
 from sparsedd import _checks, _random
-from sparsedd.data._data import Data, normalized
+from sparsedd.data._data import Data, normalize
 
 
 def blobs(
     *, shape: tuple[int, int, int] = (1, 4, 4), num_classes: int = 10, train: int = 500, test: int = 500, seed: int = 0
 ) -> Data:
-    """One Gaussian cluster for each class: x = 1.5 c_y + e, with c and e drawn from N(0, 1) in every coordinate.
+    """Draw one Gaussian cluster for each class: x = 1.5 c_y + e, with c and e drawn from N(0, 1) in every coordinate.
 
     Parameters
     ----------
@@ -36,4 +36,4 @@ def blobs(
     labels = torch.arange(n, device="cpu") % num_classes
     noise = torch.from_numpy(_random.normal(("blobs samples", seed), n * size)).reshape(n, size)
     inputs = (1.5 * centres[labels] + noise).reshape(n, *shape)
-    return normalized(inputs[:train], labels[:train], inputs[train:], labels[train:], num_classes)
+    return normalize(inputs[:train], labels[:train], inputs[train:], labels[train:], num_classes)

@@ -44,31 +44,26 @@ class Data:
         for name, part in (("train", self.train), ("test", self.test)):
             _checks.kind(name, part, TensorDataset, "a TensorDataset(inputs, labels)")
             if type(part).__getitem__ is not TensorDataset.__getitem__:
-                raise TypeError(
-                    f"{name} must have its tensors for items, got {type(part).__name__}, which makes other ones of them."
-                )
+                raise TypeError(f"{name} must have its tensors for items, got {type(part).__name__}, which changes them.")
             if len(part.tensors) != 2 or part.tensors[1].dim() != 1 or part.tensors[1].dtype != torch.int64:
                 got = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in part.tensors)
                 raise ValueError(f"{name} must be a TensorDataset of inputs (n, ...) and int64 labels (n,), got {got}.")
             low, high = part.tensors[1].aminmax() if len(part) else (0, 0)
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"labels of {name} must be in 0 ... {self.num_classes - 1}, got {int(low)} ... {int(high)}.")
-        whole = self.uncropped
-        if whole is not None and (_checks.kind("uncropped", whole, Tensor, "a tensor").dtype, len(whole)) != (
-            torch.uint8,
-            len(self.train),
-        ):
+        if (whole := self.uncropped) is None:
+            return
+        _checks.kind("uncropped", whole, Tensor, "a tensor")
+        if whole.dtype != torch.uint8 or len(whole) != len(self.train):
             got = f"{whole.dtype} {tuple(whole.shape)}"
-            raise ValueError(
-                f"uncropped must be uint8, an image for each of the {len(self.train):,} samples of train, got {got}."
-            )
+            raise ValueError(f"uncropped must be uint8, one image for each of {len(self.train):,} training samples, got {got}.")
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.train.tensors[0].shape[1:]))
         return f"Data({len(self.train):,} training and {len(self.test):,} test samples of {shape}, {self.num_classes} classes)"
 
     def first(self, n: int | None) -> Self:
-        """The data set with its first ``n`` training samples alone; None takes all.
+        """Return the data set with its first ``n`` training samples alone; None takes all.
 
         >>> from sparsedd import data
         >>> data.blobs(train=100, test=50).first(20)
@@ -82,15 +77,15 @@ class Data:
         return replace(self, train=part, uncropped=None if self.uncropped is None else self.uncropped[:n])
 
     def to(self, device: torch.device | str) -> Self:
-        """The data set with all its tensors on a device, where batches are then made."""
+        """Return the data set with all its tensors on a device, where batches are then made."""
         device = _checks.device("device", device)
         train, test = (TensorDataset(*(tensor.to(device) for tensor in part.tensors)) for part in (self.train, self.test))
         uncropped = None if self.uncropped is None else self.uncropped.to(device)
         return replace(self, train=train, test=test, mean=self.mean.to(device), std=self.std.to(device), uncropped=uncropped)
 
 
-def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, (channels, 1, 1) float64, of inputs in multiples of ``unit``."""
+def measure_moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, (channels, 1, 1) float64, of inputs in multiples of ``unit``."""
     _checks.one_of("normalization", normalization, NORMALIZATIONS)
     if normalization == "imagenet":
         mean, std = (torch.tensor(values, dtype=torch.float64, device="cpu")[:, None, None] for values in IMAGENET)
@@ -102,15 +97,15 @@ def moments(inputs: Tensor, normalization: str = "dataset", unit: float = 1.0) -
     return mean[0] * unit, (squares / n).sqrt()[0] * unit
 
 
-def scaled(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(inputs - mean) / std in float32, rounded once."""
+def standardize(inputs: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return (inputs - mean) / std in float32, rounded once."""
     out = torch.empty(inputs.shape, dtype=torch.float32, device=inputs.device)
     for target, part in zip(out.split(CHUNK), inputs.split(CHUNK), strict=True):
         target.copy_((part - mean.double()) / std.double())
     return out
 
 
-def normalized(
+def normalize(
     train: Tensor,
     train_labels: Tensor,
     test: Tensor,
@@ -119,11 +114,11 @@ def normalized(
     normalization: str = "dataset",
     unit: float = 1.0,
 ) -> Data:
-    """Raw inputs, in multiples of ``unit``, as a data set: each channel of the training inputs gets mean 0 and deviation 1."""
-    mean, std = moments(train, normalization, unit)
+    """Make a data set of raw inputs in multiples of ``unit``: training inputs get mean 0 and deviation 1 in each channel."""
+    mean, std = measure_moments(train, normalization, unit)
     return Data(
-        TensorDataset(scaled(train, mean / unit, std / unit), train_labels.to(torch.int64)),
-        TensorDataset(scaled(test, mean / unit, std / unit), test_labels.to(torch.int64)),
+        TensorDataset(standardize(train, mean / unit, std / unit), train_labels.to(torch.int64)),
+        TensorDataset(standardize(test, mean / unit, std / unit), test_labels.to(torch.int64)),
         num_classes,
         mean.float(),
         std.float(),

@@ -3,11 +3,11 @@
 import torch
 
 from sparsedd import _random
-from sparsedd.data._data import Data, normalized
+from sparsedd.data._data import Data, normalize
 
 
 def digits() -> Data:
-    """1,797 handwritten digits of 8×8 grey values, 1,297 to train on and 500 to test (Alpaydin and Kaynak 1998, UCI).
+    """Load 1,797 handwritten digits of 8×8 grey values, 1,297 to train on and 500 to test (Alpaydin and Kaynak 1998, UCI).
 
     The images come with scikit-learn; the split is drawn once and for all.
 
@@ -29,4 +29,4 @@ def digits() -> Data:
     pixels, labels = load_digits(return_X_y=True)
     order = _random.permutation(("digits split",), len(labels))
     images, targets = torch.from_numpy(pixels)[order].reshape(-1, 1, 8, 8), torch.from_numpy(labels)[order]
-    return normalized(images[:1297], targets[:1297], images[1297:], targets[1297:], 10)
+    return normalize(images[:1297], targets[:1297], images[1297:], targets[1297:], 10)

@@ -10,7 +10,7 @@ WANTED = {
     "CIFAR100": "cifar-100-python/{train,test,meta}, or cifar100.npz",
 }
 
-# A file of each, that shows that the others are there.
+# One file of each data set: where it is, the others are taken to be there too.
 SIGNS = {
     "mnist": ("MNIST/raw/t10k-labels-idx1-ubyte",),
     "cifar10": ("cifar-10-batches-py/test_batch", "cifar10.npz"),
@@ -19,18 +19,18 @@ SIGNS = {
 }
 
 
-def folder() -> Path:
-    """The folder of data files: ``SPARSEDD_DATA``, else ``~/.cache/sparsedd``."""
+def data_folder() -> Path:
+    """Return the folder of data files: ``SPARSEDD_DATA``, else ``~/.cache/sparsedd``."""
     return Path(os.environ.get("SPARSEDD_DATA") or Path.home() / ".cache" / "sparsedd")
 
 
-def absent(dataset: str) -> bool:
-    """Does a data set need files that are not in the folder?"""
-    return dataset in SIGNS and not any((folder() / sign).exists() for sign in SIGNS[dataset])
+def is_absent(dataset: str) -> bool:
+    """Return whether a data set needs files that are not in the folder."""
+    return dataset in SIGNS and not any((data_folder() / sign).exists() for sign in SIGNS[dataset])
 
 
-def datasets(name: str) -> Any:
-    """torchvision.datasets, or an error that says how to get it."""
+def import_torchvision_datasets(name: str) -> Any:
+    """Return torchvision.datasets, or raise an ImportError that says how to get it."""
     try:
         from torchvision import datasets
     except ImportError as error:
@@ -38,11 +38,11 @@ def datasets(name: str) -> Any:
     return datasets
 
 
-def read(name: str, **options: Any) -> Any:
-    """A torchvision data set from the folder, downloaded where it is absent and the network allows."""
-    reader = getattr(datasets(name), name)
+def load(name: str, **options: Any) -> Any:
+    """Load a torchvision data set from the folder, downloaded where it is absent and the network allows."""
+    reader = getattr(import_torchvision_datasets(name), name)
     try:
-        found = reader(folder(), download=False, **options)
+        found = reader(data_folder(), download=False, **options)
         if len(found.data) != len(found.targets):
             raise ValueError(f"there are {len(found.data):,} images and {len(found.targets):,} labels")
         return found
@@ -50,12 +50,12 @@ def read(name: str, **options: Any) -> Any:
         pass
     except (ValueError, AssertionError, LookupError, EOFError) as error:
         raise ValueError(
-            f"the files of {name} in {folder()} are not whole ({error!r}): {WANTED[name]}. Remove them, or get them again."
+            f"the files of {name} in {data_folder()} are not whole ({error!r}): {WANTED[name]}. Remove them, or get them again."
         ) from error
     try:
-        return reader(folder(), download=True, **options)
+        return reader(data_folder(), download=True, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"{name} is not in {folder()}, or not whole, and could not be downloaded ({error}). Wanted there: {WANTED[name]}. "
+            f"{name} is not in {data_folder()}, or not whole, and could not be downloaded ({error}). Wanted: {WANTED[name]}. "
             "Put the files there, or name another folder in SPARSEDD_DATA; sparsedd.data.digits() needs no files."
         ) from error

@@ -17,15 +17,15 @@ from torch.nn.functional import interpolate
 from torch.utils.data import TensorDataset
 
 from sparsedd import _checks, _random
-from sparsedd.data._data import CHUNK, NORMALIZATIONS, Data, moments, scaled
-from sparsedd.data._folder import datasets, folder
+from sparsedd.data._data import CHUNK, NORMALIZATIONS, Data, measure_moments, standardize
+from sparsedd.data._folder import data_folder, import_torchvision_datasets
 
 NAME = "tiny-imagenet-200"
 IMAGE = re.compile(r"(?:train/(n\d{8})/images/\w[\w.-]*|val/images/(val_\d+\.JPEG))")
 
 
 def tiny_imagenet(*, normalization: Literal["dataset", "imagenet"] = "dataset") -> Data:
-    """Tiny ImageNet: 100,000 training and 10,000 test images (its validation part) in 200 classes (CS231n, 2015).
+    """Load Tiny ImageNet: 100,000 training and 10,000 test images (its validation part) in 200 classes (CS231n, 2015).
 
     The images are 64×64. As in the authors' code, ``train`` and ``test`` show the middle 32×32 pixels of the image at 45×45;
     the whole training images are in ``uncropped``, for :class:`RandomResizedCrop`. Their order is drawn once and for all.
@@ -48,22 +48,22 @@ def tiny_imagenet(*, normalization: Literal["dataset", "imagenet"] = "dataset") 
         When a file is no whole image of 64×64 pixels; the message names it. Hidden files, such as macOS's, are passed over.
     """
     _checks.one_of("normalization", normalization, NORMALIZATIONS)
-    root = folder() / NAME
-    vision = datasets("Tiny ImageNet")
+    root = data_folder() / NAME
+    vision = import_torchvision_datasets("Tiny ImageNet")
     if not (root / "train").is_dir() or not (root / "val").is_dir() or (root / "val" / "images").is_dir():
         raise FileNotFoundError(
             f"Tiny ImageNet is not arranged in {root}. Wanted there: train/<class>/ and val/<class>/ with JPEG files. Get "
             f"{NAME}.zip from its authors and run: sparsedd data tiny-imagenet PATH_OF_THE_ZIP. SPARSEDD_DATA names another "
             "folder; sparsedd.data.digits() needs no files."
         )
-    folders = [vision.ImageFolder(root / part, is_valid_file=partial(_shown, vision.folder)) for part in ("train", "val")]
+    folders = [vision.ImageFolder(root / part, is_valid_file=partial(_is_image, vision.folder)) for part in ("train", "val")]
     if folders[0].classes != folders[1].classes:
         raise ValueError(f"{root}/train and {root}/val must have the same classes: arrange the official archive again.")
-    (train, labels), (test, test_labels) = map(_decoded, folders)
-    mean, std = moments(train, normalization, unit=1 / 255)
+    (train, labels), (test, test_labels) = map(_decode, folders)
+    mean, std = measure_moments(train, normalization, unit=1 / 255)
     return Data(
-        TensorDataset(scaled(_middle(train), mean, std), labels),
-        TensorDataset(scaled(_middle(test), mean, std), test_labels),
+        TensorDataset(standardize(_crop_middle(train), mean, std), labels),
+        TensorDataset(standardize(_crop_middle(test), mean, std), test_labels),
         int(labels.max()) + 1,
         mean.float(),
         std.float(),
@@ -93,7 +93,7 @@ def arrange_tiny_imagenet(path: str | os.PathLike[str], out: str | os.PathLike[s
     ValueError
         When images, classes or annotations are missing, empty or torn; the message names one. Nothing is left behind.
     """
-    path, target = _checks.path("path", path), (folder() if out is None else _checks.path("out", out)) / NAME
+    path, target = _checks.path("path", path), (data_folder() if out is None else _checks.path("out", out)) / NAME
     if (target / "train").is_dir() and (target / "val").is_dir() and not (target / "val" / "images").is_dir():
         return target
     if not path.exists():
@@ -158,13 +158,13 @@ def _arrange(files: Mapping[str, Any], read: Callable[[Any], bytes], out: Path) 
         raise ValueError(f"the archive has no images for {', '.join(missing[:5])}{' and more' * (len(missing) > 5)}.")
 
 
-def _shown(kinds: Any, path: str) -> bool:
-    """Is a file an image, and none of the hidden ones that systems leave beside it?"""
+def _is_image(kinds: Any, path: str) -> bool:
+    """Return whether a file is an image, and none of the hidden ones that systems leave beside it."""
     return kinds.is_image_file(path) and not Path(path).name.startswith(".")
 
 
-def _decoded(images: Any) -> tuple[Tensor, Tensor]:
-    """All images of an ImageFolder, (n, 3, 64, 64) uint8, and their classes; the files come sorted by class."""
+def _decode(images: Any) -> tuple[Tensor, Tensor]:
+    """Decode all images of an ImageFolder, (n, 3, 64, 64) uint8, and their classes; the files come sorted by class."""
     order = _random.permutation(("tiny imagenet order",), len(images))  # the first few must be of all classes
     pixels = torch.empty(len(images), 3, 64, 64, dtype=torch.uint8, device="cpu")
     for k, place in enumerate(order):
@@ -179,7 +179,7 @@ def _decoded(images: Any) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor(images.targets, device="cpu")[order]
 
 
-def _middle(images: Tensor) -> Tensor:
-    """The middle 32×32 of images at 45×45, in [0, 1]."""
+def _crop_middle(images: Tensor) -> Tensor:
+    """Return the middle 32×32 of images at 45×45, in [0, 1]."""
     small = (interpolate(part / 255, size=45, mode="bilinear", antialias=True) for part in images.split(CHUNK))
     return torch.cat([part[:, :, 6:38, 6:38] for part in small])

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_labels
-from sparsedd.experiments._parquet import packed, unpacked
 from sparsedd.experiments._redense import Line
 from sparsedd.sweeps._json import check_number
 from sparsedd.sweeps._record import Curves, Record
@@ -44,8 +43,6 @@ WORDS = ("experiment", "scale", "training", "line")  # the columns that are not 
 WHOLE = ("seed", "level", "epoch", "remaining", "diverged")
 
 Row = dict[str, Any]
-Format: TypeAlias = Literal["csv", "parquet"]
-FORMATS = ("csv", "parquet")
 
 
 @dataclass
@@ -122,6 +119,7 @@ class Tables:
         """One of the tables as a ``pandas.DataFrame``, in which a missing number is NaN.
 
         ``pandas.DataFrame(tables.levels)`` is nearly the same, but does not know the type of a column that has no value.
+        ``tables.frame().to_parquet("levels.parquet")`` writes it for other programs.
 
         Raises
         ------
@@ -146,15 +144,11 @@ class Tables:
         except OverflowError as error:  # a seed of more than 63 bits
             raise ValueError(f"a frame can't hold these rows: {error}.") from error
 
-    def write(self, out: str | os.PathLike[str], *, format: Format = "csv") -> list[Path]:
-        """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind.
-
-        ``"parquet"`` has the same rows in columns that know their types; it needs the extra ``parquet``.
-        """
-        _checks.one_of("format", format, FORMATS)
+    def write(self, out: str | os.PathLike[str]) -> list[Path]:
+        """Write the files that have rows, each atomically, and return their paths; one without rows must not stay behind."""
         out, written = _checks.path("out", out), []
         for name in TABLES:
-            rows, path = getattr(self, name), Path(out) / f"{name}.{format}"
+            rows, path = getattr(self, name), Path(out) / f"{name}.csv"
             if rows or name == "levels":
                 write_table(path, rows, name)
                 written.append(path)
@@ -163,20 +157,19 @@ class Tables:
         return written
 
     @classmethod
-    def read(cls, out: str | os.PathLike[str], *, format: Format = "csv") -> Self:
-        """The tables of a folder.
+    def read(cls, out: str | os.PathLike[str]) -> Self:
+        """Read the tables of a folder.
 
         Raises
         ------
         FileNotFoundError
-            Without ``levels.csv``, or ``levels.parquet``.
+            Without ``levels.csv``.
         ValueError
             When a column is missing or a number is none; the message names the file.
         """
-        _checks.one_of("format", format, FORMATS)
-        if not (_checks.path("out", out) / f"levels.{format}").exists():
-            raise FileNotFoundError(f"there is no levels.{format} in {out}: pass a folder with the tables of a figure.")
-        return cls(**{name: read_rows(Path(out) / f"{name}.{format}") for name in TABLES})
+        if not (_checks.path("out", out) / "levels.csv").exists():
+            raise FileNotFoundError(f"there is no levels.csv in {out}: pass a folder with the tables of a figure.")
+        return cls(**{name: read_rows(Path(out) / f"{name}.csv") for name in TABLES})
 
 
 TABLES: dict[str, tuple[str, ...]] = {"levels": COLUMNS, "epochs": EPOCH_COLUMNS, "lines": LINE_COLUMNS}
@@ -205,16 +198,13 @@ def columns_of(name: str, rows: Iterable[Row]) -> list[str]:
 
 
 def write_table(path: str | os.PathLike[str], rows: Sequence[Row], name: str = "levels") -> None:
-    """Write one of the tables as a CSV file, or as one of parquet where the path says so."""
+    """Write one of the tables as a CSV file."""
     columns = columns_of(name, rows)
-    if Path(path).suffix == ".parquet":
-        types = {column: _type(column, name) for column in columns}
-        return _files.write(path, packed(types, ({column: row.get(column) for column in columns} for row in rows)))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     table.writerows(["" if row.get(column) is None else row[column] for column in columns] for row in rows)
-    return _files.write(path, text.getvalue().encode())
+    _files.write(path, text.getvalue().encode())
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -223,7 +213,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        found, rows = unpacked(path.read_bytes()) if path.suffix == ".parquet" else _csv(path.read_bytes())
+        found, rows = _csv(path.read_bytes())
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is not a table: {error}.") from error
     missing = sorted(set(NEEDED if path.stem == "levels" else columns) - set(found))

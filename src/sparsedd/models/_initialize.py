@@ -59,8 +59,8 @@ def initialize_(model: Model, seed: int = 0, scheme: Scheme = "paper") -> Model:
     return model
 
 
-def built(make: Callable[[], Model], seed: int, scheme: Scheme = "paper") -> Model:
-    """The model that ``make`` makes, with :func:`initialize_`'s weights; its own draws are never made."""
+def build(make: Callable[[], Model], seed: int, scheme: Scheme = "paper") -> Model:
+    """Build the model that ``make`` makes, with :func:`initialize_`'s weights; its own draws are never made."""
     _checks.whole("seed", seed)
     _checks.one_of("initialization", scheme, SCHEMES)
     with torch.device("meta"):
@@ -68,8 +68,8 @@ def built(make: Callable[[], Model], seed: int, scheme: Scheme = "paper") -> Mod
     return initialize_(model.to_empty(device="cpu"), seed, scheme)
 
 
-def torchvision_models() -> Any:
-    """torchvision.models, or an error that says how to get it."""
+def import_torchvision_models() -> Any:
+    """Return torchvision.models, or raise an ImportError that says how to get it."""
     try:
         from torchvision import models
     except ImportError as error:

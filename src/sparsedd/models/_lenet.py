@@ -5,13 +5,13 @@ from collections import OrderedDict
 from torch import nn
 
 from sparsedd import _checks
-from sparsedd.models._initialize import Scheme, built
+from sparsedd.models._initialize import Scheme, build
 
 
 def lenet_300_100(
     *, in_features: int = 784, num_classes: int = 10, width: float = 1.0, seed: int = 0, initialization: Scheme = "paper"
 ) -> nn.Module:
-    """LeNet-300-100: in_features → 300 → 100 → num_classes with ReLU (LeCun et al. 1998; He et al. 2022, Appendix B).
+    """Build LeNet-300-100: in_features → 300 → 100 → num_classes with ReLU (LeCun et al. 1998; He et al. 2022, Appendix B).
 
     Parameters
     ----------
@@ -51,4 +51,4 @@ def lenet_300_100(
         )
         return nn.Sequential(layers)
 
-    return built(make, seed, initialization)
+    return build(make, seed, initialization)

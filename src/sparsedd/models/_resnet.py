@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparsedd import _checks
-from sparsedd.models._initialize import Scheme, built, torchvision_models
+from sparsedd.models._initialize import Scheme, build, import_torchvision_models
 
 
 class ResNet(nn.Module):
@@ -42,7 +42,7 @@ class ResNet(nn.Module):
 def resnet18(
     *, num_classes: int = 10, in_channels: int = 3, width: float = 1.0, seed: int = 0, initialization: Scheme = "paper"
 ) -> nn.Module:
-    """ResNet-18 for 32×32 images: a 3×3 stem of stride 1 and no max-pooling (He et al. 2022, Appendix B).
+    """Build ResNet-18 for 32×32 images: a 3×3 stem of stride 1 and no max-pooling (He et al. 2022, Appendix B).
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ def resnet18(
     >>> sparsedd.Mask.dense(resnet18())
     Mask(11,164,352 of 11,164,352 weights, sparsity 0.00%)
     """
-    return _resnet("BasicBlock", (2, 2, 2, 2), in_channels, num_classes, width, seed, initialization)
+    return _build_resnet("BasicBlock", (2, 2, 2, 2), in_channels, num_classes, width, seed, initialization)
 
 
 def resnet101(
     *, num_classes: int = 200, in_channels: int = 3, width: float = 1.0, seed: int = 0, initialization: Scheme = "paper"
 ) -> nn.Module:
-    """ResNet-101 with the stem of :func:`resnet18` (He et al. 2022, Appendix B: Tiny ImageNet at 32×32, 200 classes).
+    """Build ResNet-101 with the stem of :func:`resnet18` (He et al. 2022, Appendix B: Tiny ImageNet at 32×32, 200 classes).
 
     The parameters are those of :func:`resnet18`. As in torchvision, a block's stride is in its 3×3 convolution.
 
@@ -84,14 +84,14 @@ def resnet101(
     >>> sparsedd.Mask.dense(resnet101(width=1 / 16))
     Mask(191,276 of 191,276 weights, sparsity 0.00%)
     """
-    return _resnet("Bottleneck", (3, 4, 23, 3), in_channels, num_classes, width, seed, initialization)
+    return _build_resnet("Bottleneck", (3, 4, 23, 3), in_channels, num_classes, width, seed, initialization)
 
 
-def _resnet(
+def _build_resnet(
     block: str, depths: tuple[int, ...], in_channels: int, num_classes: int, width: float, seed: int, scheme: Scheme
 ) -> nn.Module:
     _checks.whole("num_classes", num_classes, least=1)
     _checks.whole("in_channels", in_channels, least=1)
     _checks.number("width", width, above=0)
-    kind = getattr(torchvision_models().resnet, block)
-    return built(lambda: ResNet(kind, depths, in_channels, num_classes, width), seed, scheme)
+    kind = getattr(import_torchvision_models().resnet, block)
+    return build(lambda: ResNet(kind, depths, in_channels, num_classes, width), seed, scheme)

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparsedd import _checks
-from sparsedd.models._initialize import Scheme, built, torchvision_models
+from sparsedd.models._initialize import Scheme, build, import_torchvision_models
 
 PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512)
 
@@ -27,7 +27,7 @@ class VGG(nn.Module):
 def vgg16(
     *, num_classes: int = 10, in_channels: int = 3, width: float = 1.0, seed: int = 0, initialization: Scheme = "paper"
 ) -> nn.Module:
-    """VGG-16 for 32×32 images: 13 convolutions with bias and batch norm, and one linear layer (He et al. 2022, Appendix B).
+    """Build VGG-16 for 32×32 images: 13 convolutions with bias and batch norm, one linear layer (He et al. 2022, Appendix B).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def vgg16(
     _checks.whole("in_channels", in_channels, least=1)
     _checks.number("width", width, above=0)
     plan: list[Any] = [c if isinstance(c, str) else max(1, round(c * width)) for c in PLAN]
-    make_layers = torchvision_models().vgg.make_layers
+    make_layers = import_torchvision_models().vgg.make_layers
 
     def make() -> nn.Module:
         features = make_layers(plan, batch_norm=True)
@@ -66,4 +66,4 @@ def vgg16(
             features[0] = nn.Conv2d(in_channels, plan[0], 3, padding=1)
         return VGG(features, plan[-1], num_classes)
 
-    return built(make, seed, initialization)
+    return build(make, seed, initialization)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsedd.phases._curves import Array, accuracies, levels, tolerated
+from sparsedd.phases._curves import Array, check_accuracies, check_sparsity, check_tolerance
 from sparsedd.phases._interval import Interval, bootstrap
-from sparsedd.phases._outlook import outlook, percent, sparsest
+from sparsedd.phases._outlook import find_sparsest, format_percent, judge_last_level
 from sparsedd.phases._phases import Phase, Phases, phases
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to make of a sweep. ``str`` says it in plain words.
+    """Advice on a sweep: what to ship, and whether to prune further. ``str`` says it in plain words.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Advice:
     confidence: float
 
     def __str__(self) -> str:
-        """One line a question, and what to beware of."""
+        """Answer each question in a line, and say what to beware of."""
         answer = "Prune further" if self.further else "Prune no further"
         lines = [
-            self._shipping(),
-            f"The last level, {percent(self.phases.sparsity[-1])} sparsity, is {self.phase}. {answer}: {self.because}.",
+            self._say_what_to_ship(),
+            f"The last level, {format_percent(self.phases.sparsity[-1])} sparsity, is {self.phase}. {answer}: {self.because}.",
         ]
         if len(self.phases.sparsity) > 1:
             lines.append("Whatever data chose the level flatters it: choose on validation data, and test once.")
@@ -77,28 +77,29 @@ class Advice:
     @property
     def _dense(self) -> str:
         first = self.phases.sparsity[0]
-        return f"the first level ({percent(first)} sparsity)" if first else "the dense net"
+        return f"the first level ({format_percent(first)} sparsity)" if first else "the dense net"
 
-    def _shipping(self) -> str:
-        """What to ship, and what that is worth."""
-        first, within = self.phases.sparsity[0], f"within {_points(self.tolerance)} of"
+    def _say_what_to_ship(self) -> str:
+        """Say what to ship, and what that is worth."""
+        first, within = self.phases.sparsity[0], f"within {_format_points(self.tolerance)} of"
         if len(self.phases.sparsity) == 1:
             return f"There is only {self._dense}, and nothing to compare it with."
         if self.ship == first:
             return f"Ship {self._dense}: no sparser level comes {within} its test accuracy."
-        best = self._dense if self.best == first else f"the best level, which is {percent(self.best)}"
+        best = self._dense if self.best == first else f"the best level, which is {format_percent(self.best)}"
         why = f"the sparsest {within} {best}"
         if self.ship == self.best:
             why = "no level has a higher test accuracy"
-        words = f"Ship level {self.level}, {percent(self.ship)} sparsity ({self.phases[self.ship]}): {why}. {self._worth()}"
+        shipped = f"level {self.level}, {format_percent(self.ship)} sparsity ({self.phases[self.ship]})"
+        words = f"Ship {shipped}: {why}. {self._say_gain()}"
         if self.best == first:
             return f"{words} No level is better than {self._dense}."
         if self.best_gain <= self.tolerance:
-            return f"{words} No level is better than {self._dense} by more than {_points(self.tolerance)}."
+            return f"{words} No level is better than {self._dense} by more than {_format_points(self.tolerance)}."
         return words
 
-    def _worth(self) -> str:
-        """What a new seed gains by it, as far as these tell."""
+    def _say_gain(self) -> str:
+        """Say what a new seed gains by it, as far as these tell."""
         low, high = self.gain_interval
         difference = f"{100 * abs(self.gain):.1f} points {'less' if self.gain < 0 else 'more'} than with {self._dense}"
         if self.seeds == 1:
@@ -122,7 +123,7 @@ def advise(
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Advice:
-    """Which sparsity to ship, in which phase the last level is, and whether to prune further.
+    """Choose the sparsity to ship, and tell in which phase the last level is and whether to prune further.
 
     Further pruning is worth it while the last level is Light, and while its test accuracy is within the tolerance of the best,
     since a sparser net may do as well. As long as no level has surpassed the dense net, it is also worth it while the net still
@@ -166,21 +167,22 @@ def advise(
     The last level, 80.00 % sparsity, is Critical. Prune further: the net still memorises (train 95.0 %, test 70.0 %). ...
     Whatever data chose the level flatters it: choose on validation data, and test once.
     """
-    s = levels(sparsity)
-    train, test = accuracies("train_accuracy", train_accuracy, s).mean(axis=0), accuracies("test_accuracy", test_accuracy, s)
+    s = check_sparsity(sparsity)
+    train = check_accuracies("train_accuracy", train_accuracy, s).mean(axis=0)
+    test = check_accuracies("test_accuracy", test_accuracy, s)
     found = phases(s, train, test, tolerance=tolerance)
-    near, mean, n = tolerated(tolerance), test.mean(axis=0), len(test)
+    near, best, mean, n = check_tolerance(tolerance), check_tolerance(0), test.mean(axis=0), len(test)
     once = np.arange(n)[None]
-    ahead, ship = outlook(found, train, mean, near), int(sparsest(mean, near))
+    ahead, ship = judge_last_level(found, train, mean, near), int(find_sparsest(mean, near))
     return Advice(
         ship=float(s[ship]),
         level=ship,
-        best=float(s[sparsest(mean, tolerated(0))]),
-        gain=float(_gain(test, once, near)[0]),
+        best=float(s[find_sparsest(mean, best)]),
+        gain=float(_measure_gain(test, once, near)[0]),
         gain_interval=bootstrap(
-            lambda picks: _gain(test, picks, near), n, confidence=confidence, seed=seed, resamples=resamples
+            lambda picks: _measure_gain(test, picks, near), n, confidence=confidence, seed=seed, resamples=resamples
         ),
-        best_gain=float(_gain(test, once, tolerated(0))[0]),
+        best_gain=float(_measure_gain(test, once, best)[0]),
         phase=ahead.phase,
         further=ahead.further,
         because=ahead.because,
@@ -191,18 +193,18 @@ def advise(
     )
 
 
-def _gain(test: Array, picks: NDArray[np.int64], near: float) -> Array:
-    """The mean gain of the seeds of each pick, (resamples,): each is measured at the level that the others choose."""
+def _measure_gain(test: Array, picks: NDArray[np.int64], near: float) -> Array:
+    """Return the mean gain of the seeds of each pick, (resamples,), each measured at the level that the others choose."""
     r, n = picks.shape
     counts = np.bincount((picks + n * np.arange(r)[:, None]).ravel(), minlength=r * n).reshape(r, n)
     sums: Array = counts @ test
     mean: Array = np.zeros(r)
     for seed, times in zip(test, counts.T[..., None], strict=True):
         others = np.where(times < n, (sums - times * seed) / np.maximum(n - times, 1), seed)  # alone, it chooses for itself
-        mean += times[:, 0] / n * (seed[sparsest(others, near)] - seed[0])
+        mean += times[:, 0] / n * (seed[find_sparsest(others, near)] - seed[0])
     return mean
 
 
-def _points(tolerance: float) -> str:
+def _format_points(tolerance: float) -> str:
     points = f"{100 * tolerance:.6g}"
     return f"{points} point{'s' * (points != '1')}"

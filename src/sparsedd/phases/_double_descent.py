@@ -1,17 +1,17 @@
-"""How deep the double descent of a sweep goes, and how high."""
+"""Double descent: how deep test accuracy dips, and how high it rises again."""
 
 from dataclasses import dataclass
 from functools import partial
 
 from numpy.typing import ArrayLike
 
-from sparsedd.phases._curves import accuracies, dip_and_peak, levels
+from sparsedd.phases._curves import check_accuracies, check_sparsity, find_dip_and_peak
 from sparsedd.phases._interval import Interval, bootstrap
 
 
 @dataclass(frozen=True)
 class DoubleDescent:
-    """How deep test accuracy falls below the dense net, and how high it then rises above it.
+    """The dip of test accuracy below the dense net, and its gain above it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class DoubleDescent:
 def double_descent(
     sparsity: ArrayLike, test_accuracy: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
 ) -> DoubleDescent:
-    """The dip and the gain of a sweep, with percentile bootstrap intervals over the seeds.
+    """Measure the dip and the gain of a sweep, with percentile bootstrap intervals over the seeds.
 
     The places are found in the mean curve, so that the intervals say how sure the differences *there* are; they don't count
     that a place was chosen for being extreme, nor can they be trusted far for three seeds.
@@ -67,9 +67,9 @@ def double_descent(
     >>> round(found.dip, 3), round(found.gain, 3), found.peak_sparsity
     (0.09, 0.1, 0.99)
     """
-    s = levels(sparsity)
-    curves = accuracies("test_accuracy", test_accuracy, s)
-    i, j = dip_and_peak(curves.mean(axis=0))
+    s = check_sparsity(sparsity)
+    curves = check_accuracies("test_accuracy", test_accuracy, s)
+    i, j = find_dip_and_peak(curves.mean(axis=0))
     dips, gains = curves[:, 0] - curves[:, i], curves[:, j] - curves[:, 0]
     interval = partial(bootstrap, n=len(curves), confidence=confidence, seed=seed, resamples=resamples)
     return DoubleDescent(

@@ -17,8 +17,8 @@ class Outlook(NamedTuple):
     because: str
 
 
-def outlook(found: Phases, train: Array, test: Array, near: float) -> Outlook:
-    """Of mean curves, of which ``found`` are the phases."""
+def judge_last_level(found: Phases, train: Array, test: Array, near: float) -> Outlook:
+    """Judge the last level, from mean curves and their phases."""
     phase, since = found[found.sparsity[-1]], test[test.argmin() :]
     unsurpassed = test.max() <= test[0] + near
     memorises = train[-1] > test[-1] + near
@@ -26,11 +26,11 @@ def outlook(found: Phases, train: Array, test: Array, near: float) -> Outlook:
     if phase is Phase.LIGHT:
         why = "nothing is lost yet. A dip may come next, then a Sweet phase; with clean labels there may be neither"
         return Outlook(phase, True, why)
-    if phase is not Phase.COLLAPSED and sparsest(test, near) == len(test) - 1:
+    if phase is not Phase.COLLAPSED and find_sparsest(test, near) == len(test) - 1:
         return Outlook(phase, True, "test accuracy is still near its best, and a sparser net may do as well")
     # a sweep that ends in its dip has no Sweet phase yet, and the phases alone can't tell the dip from a collapse
     if unsurpassed and memorises:
-        right = f"train {percent(train[-1], 1)}, test {percent(test[-1], 1)}"
+        right = f"train {format_percent(train[-1], 1)}, test {format_percent(test[-1], 1)}"
         why = f"the net still memorises ({right}). A Sweet phase may lie beyond; with clean labels there may be none"
         return Outlook(Phase.CRITICAL, True, why)
     if unsurpassed and rises:
@@ -43,13 +43,13 @@ def outlook(found: Phases, train: Array, test: Array, near: float) -> Outlook:
     return Outlook(phase, False, reasons[phase])
 
 
-def sparsest(test: Array, near: float) -> NDArray[np.intp]:
-    """The last level whose test accuracy is near the best, of each curve."""
+def find_sparsest(test: Array, near: float) -> NDArray[np.intp]:
+    """Return the last level whose test accuracy is near the best, of each curve."""
     good = test >= test.max(axis=-1, keepdims=True) - near
     last: NDArray[np.intp] = test.shape[-1] - 1 - np.argmax(good[..., ::-1], axis=-1)
     return last
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share in words."""
+def format_percent(share: float, digits: int = 2) -> str:
+    """Format a share for a sentence: ``98.00 %``."""
     return f"{100 * share:.{digits}f} %"

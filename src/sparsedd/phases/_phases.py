@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from sparsedd import _checks
-from sparsedd.phases._curves import Array, accuracies, dip_and_peak, levels, tolerated
+from sparsedd.phases._curves import Array, check_accuracies, check_sparsity, check_tolerance, find_dip_and_peak
 
 
 class Phase(StrEnum):
@@ -34,7 +34,7 @@ class Landmarks(NamedTuple):
 
 @dataclass(frozen=True)
 class Phases:
-    """Which sparsity is in which phase.
+    """The phase of each sparsity.
 
     Attributes
     ----------
@@ -51,12 +51,12 @@ class Phases:
     _landmarks: Landmarks
 
     def __getitem__(self, sparsity: float) -> Phase:
-        """The phase at a sparsity in [0, 1]."""
+        """Return the phase at a sparsity in [0, 1]."""
         _checks.share("sparsity", sparsity, one=True)
         return list(Phase)[sum(sparsity >= boundary for boundary in self.boundaries)]
 
     def landmarks(self) -> Landmarks:
-        """The four sparsities that the paper looks at closely."""
+        """Return the four sparsities that the paper looks at closely."""
         return self._landmarks
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Phases:
 
 
 def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayLike, *, tolerance: float = 0.02) -> Phases:
-    """The phases of a sweep, see the rule of :mod:`sparsedd.phases`.
+    """Find the phases of a sweep, by the rule of :mod:`sparsedd.phases`.
 
     Parameters
     ----------
@@ -94,23 +94,21 @@ def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayL
     >>> found[0.8], found.landmarks().sweet
     (<Phase.CRITICAL: 'Critical'>, 0.9)
     """
-    s = levels(sparsity)
-    train, test = (
-        accuracies("train_accuracy", train_accuracy, s).mean(axis=0),
-        accuracies("test_accuracy", test_accuracy, s).mean(axis=0),
-    )
-    tolerance = tolerated(tolerance)
+    s = check_sparsity(sparsity)
+    train = check_accuracies("train_accuracy", train_accuracy, s).mean(axis=0)
+    test = check_accuracies("test_accuracy", test_accuracy, s).mean(axis=0)
+    tolerance = check_tolerance(tolerance)
     n = len(s)
-    dip, peak = dip_and_peak(test)
-    light = _first((test < test[0] - tolerance) | (train < train[0] - tolerance), 0)
+    dip, peak = find_dip_and_peak(test)
+    light = _find_first((test < test[0] - tolerance) | (train < train[0] - tolerance), 0)
     if test[peak] - test[dip] > tolerance and test[peak] >= test[0] - tolerance:
         above_dense = test[peak] > test[0] + tolerance
-        sweet = _first(test > (test[0] + tolerance if above_dense else (test[dip] + test[peak]) / 2), dip)
-        collapsed = _first((test < test[peak] - tolerance) & (train < train[peak] - tolerance), peak)
+        sweet = _find_first(test > (test[0] + tolerance if above_dense else (test[dip] + test[peak]) / 2), dip)
+        collapsed = _find_first((test < test[peak] - tolerance) & (train < train[peak] - tolerance), peak)
         light = min(light, sweet)
     else:
         dip = peak = sweet = n
-        collapsed = _first((test < test[0] - tolerance) & (train < test[0] - tolerance), 0)
+        collapsed = _find_first((test < test[0] - tolerance) & (train < test[0] - tolerance), 0)
     sweet = min(sweet, collapsed)
     light = min(light, sweet)
     starts = [k if k < n else None for k in (light, sweet, collapsed)]
@@ -120,14 +118,15 @@ def phases(sparsity: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayL
         sweet=float(s[peak]) if peak < n else None,
         collapsed=float(s[-1]) if collapsed < n else None,
     )
-    boundaries = tuple(inf if k is None else _between(s, k) for k in starts)
+    boundaries = tuple(inf if k is None else _find_boundary(s, k) for k in starts)
     return Phases(tuple(map(float, s)), boundaries, landmarks)  # type: ignore[arg-type]
 
 
-def _first(where: Any, start: int) -> int:
-    """The first level from ``start`` on at which a condition holds, or the number of levels."""
+def _find_first(where: Any, start: int) -> int:
+    """Return the first level from ``start`` on at which a condition holds, or the number of levels."""
     return next((k for k in range(start, len(where)) if where[k]), len(where))
 
 
-def _between(s: Array, k: int) -> float:
+def _find_boundary(s: Array, k: int) -> float:
+    """Return where a phase begins whose first level is k: between the levels, at the geometric mean of their densities."""
     return float(s[0]) if k == 0 else 1.0 - sqrt((1.0 - s[k - 1]) * (1.0 - s[k]))
