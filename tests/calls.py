@@ -40,7 +40,19 @@ from sparsedd.fleet import Fleet, cross_entropy
 from sparsedd.landscape import at, filter_normalized, interpolate, line, random_direction, sharpness
 from sparsedd.metrics import Evaluation, accuracy, evaluate, generalization_gap, learning_distance
 from sparsedd.noise import Asymmetric, Pairflip, Symmetric
-from sparsedd.phases import Advice, DoubleDescent, Interval, Landmarks, Phase, Phases, advise, double_descent, phases
+from sparsedd.phases import (
+    Advice,
+    Boundary,
+    DoubleDescent,
+    Interval,
+    Landmarks,
+    Phase,
+    Phases,
+    advise,
+    boundaries,
+    double_descent,
+    phases,
+)
 from sparsedd.scores import accumulate_, gradient, magnitude, random
 from sparsedd.sparse import SparseLinear, compact, expand_
 
@@ -221,6 +233,13 @@ def the_phases(out: Path) -> None:
     assert isinstance(descent, DoubleDescent)
     assert isinstance(descent.dip_interval, Interval)
     repr(descent)
+
+
+@of("phases.boundaries", "phases.Boundary")
+def the_boundaries(out: Path) -> None:
+    found = boundaries(S, TRAIN, [TEST, TEST[::-1]], seed=1)
+    assert isinstance(found[0], Boundary)
+    repr(found)
 
 
 @of("phases.advise", "phases.Advice")

@@ -642,6 +642,19 @@ MODULES: list[Wrong] = [
             ("tolerance in words", ([0], [1], [1]), {"tolerance": "2 %"}, TypeError, "tolerance .*got '2 %'"),
         )
     ),
+    *(
+        (f"phases.boundaries: {what}", lambda w, more=more: phases.boundaries([0, 0.5], [1, 1], **more), error, says)
+        for what, more, error, says in (
+            ("percent", {"test_accuracy": [1, 1], "confidence": 95}, ValueError, r"\(0, 1\), got 95. .*did you mean 0.95"),
+            ("lengths", {"test_accuracy": [1]}, ValueError, r"shape \(seeds, 2\) or \(2,\) .*got \(1,\)"),
+        )
+    ),
+    (
+        "phases.boundaries: other seeds",
+        lambda w: phases.boundaries([0, 0.5], np.ones((2, 2)), np.ones((3, 2))),
+        ValueError,
+        "of the same seeds, got 2 and 3",
+    ),
     ("phases.Phases: percent", lambda w: phases.phases([0], [1], [1])[50], ValueError, r"sparsity .*got 50. It is a share"),
     ("phases.Phases: a word", lambda w: phases.phases([0], [1], [1])["Sweet"], TypeError, "sparsity .*got 'Sweet'"),
     *(
@@ -1402,7 +1415,7 @@ COMMAND: list[tuple[str, int, str]] = [
     ("figure 4 --from there --seeds 2 --scale smoke", 1, "--from computes nothing: leave out --seeds, --scale"),
     ("figure 4 --scale smoke --out text", 1, "text is a file, and out must be a folder"),
     ("report", 2, "required: DIR"),
-    ("report nope", 1, "nope holds no runs with a finished level: pass the --out"),
+    ("report nope", 1, "there is no folder nope: pass the --out"),
     ("verify nope", 2, "nope holds nothing to verify: pass the --out"),
     ("verify there --repair --device gpu", 1, "device must be .*got 'gpu'"),
     ("data mnist there", 2, "invalid choice: 'mnist'"),
@@ -1453,7 +1466,7 @@ def test_there_are_many():
 
 # What is a record that functions give back, takes nothing that could be wrong, or is called by the library alone.
 EXEMPT = {
-    *("metrics.Evaluation", "phases.Advice", "phases.DoubleDescent", "phases.Interval"),
+    *("metrics.Evaluation", "phases.Advice", "phases.Boundary", "phases.DoubleDescent", "phases.Interval"),
     *("phases.Landmarks", "phases.Phase"),
     *("experiments.Claim", "sweeps.Curves", "experiments.Line", "experiments.Panel", "sweeps.Schedule"),
     *("experiments.Figure", "sweeps.Record", "experiments.Redense", "experiments.Tables", "experiments.Finding"),
