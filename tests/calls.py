@@ -40,19 +40,7 @@ from sparsedd.fleet import Fleet, cross_entropy
 from sparsedd.landscape import at, filter_normalized, interpolate, line, random_direction, sharpness
 from sparsedd.metrics import Evaluation, accuracy, evaluate, generalization_gap, learning_distance
 from sparsedd.noise import Asymmetric, Pairflip, Symmetric
-from sparsedd.phases import (
-    Advice,
-    Boundary,
-    DoubleDescent,
-    Interval,
-    Landmarks,
-    Phase,
-    Phases,
-    advise,
-    boundaries,
-    double_descent,
-    phases,
-)
+from sparsedd.phases import Advice, DoubleDescent, Interval, Landmarks, Phase, Phases, advise, double_descent, phases
 from sparsedd.scores import accumulate_, gradient, magnitude, random
 from sparsedd.sparse import SparseLinear, compact, expand_
 
@@ -235,15 +223,9 @@ def the_phases(out: Path) -> None:
     repr(descent)
 
 
-@of("phases.boundaries", "phases.Boundary")
-def the_boundaries(out: Path) -> None:
-    found = boundaries(S, TRAIN, [TEST, TEST[::-1]], seed=1)
-    assert isinstance(found[0], Boundary)
-    repr(found)
-
-
-@of("phases.advise", "phases.Advice")
+@of("phases.advise", "phases.Advice", "phases.boundaries", "phases.Boundary")
 def an_advice(out: Path) -> None:
+    repr(sparsedd.phases.boundaries(S, TRAIN, [TEST, TEST[::-1]], seed=1)[0])
     advice = advise(S, TRAIN, [TEST, TEST[::-1]], seed=1)
     assert isinstance(advice, Advice)
     assert advice.phase in Phase

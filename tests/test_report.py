@@ -23,9 +23,11 @@ from sparsedd import Mask, noise, phases, plotting
 from sparsedd.cli import main
 from sparsedd.experiments import Curves, Experiment, Record, Store
 from sparsedd.report import combine, read_experiments, write_report
-from sparsedd.report._pictures import PAPERS
 
 mpl.use("agg")
+SHEETS = {name: Path(sparsedd.__file__).parent / "report" / f"{name}.mplstyle" for name in ("light", "dark")}
+SHEETS = {name: mpl.rc_params_from_file(path, False, False) for name, path in SHEETS.items()}
+PAPERS = {name: [s[key] for key in ("axes.facecolor", "text.color", "xtick.color")] for name, s in SHEETS.items()}
 LEVELS = 9
 WHOLE = replace(Experiment().scaled("smoke"), levels=LEVELS)
 HOSTILE = "</code></style><script>document.title='got'</script><img src=x onerror=alert(1)>&amp;\"'"

@@ -642,13 +642,6 @@ MODULES: list[Wrong] = [
             ("tolerance in words", ([0], [1], [1]), {"tolerance": "2 %"}, TypeError, "tolerance .*got '2 %'"),
         )
     ),
-    *(
-        (f"phases.boundaries: {what}", lambda w, more=more: phases.boundaries([0, 0.5], [1, 1], **more), error, says)
-        for what, more, error, says in (
-            ("percent", {"test_accuracy": [1, 1], "confidence": 95}, ValueError, r"\(0, 1\), got 95. .*did you mean 0.95"),
-            ("lengths", {"test_accuracy": [1]}, ValueError, r"shape \(seeds, 2\) or \(2,\) .*got \(1,\)"),
-        )
-    ),
     (
         "phases.boundaries: other seeds",
         lambda w: phases.boundaries([0, 0.5], np.ones((2, 2)), np.ones((3, 2))),

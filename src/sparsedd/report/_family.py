@@ -38,6 +38,14 @@ class Family:
             return error
         return sweep
 
+    def find_empty_layers(self) -> dict[str, list[int]]:
+        """Return the levels from which on a layer has no weights, of each seed in which it has lost them all."""
+        found: dict[str, list[int]] = {}
+        for seed in self.seeds:
+            for layer, level in seed.find_empty_layers().items():
+                found.setdefault(layer, []).append(level)
+        return found
+
 
 def read_families(out: Path) -> tuple[list[Family], list[str]]:
     """Return the families that have a finished level, and why other sweeps can't be read."""

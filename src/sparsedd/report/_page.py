@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import sparsedd
 from sparsedd.experiments._sweep import Sweep
+from sparsedd.phases import double_descent
 from sparsedd.report import _numbers
 from sparsedd.report._family import Family
 from sparsedd.report._pictures import draw_pictures
@@ -41,7 +42,8 @@ def render_page(families: Sequence[Family], unreadable: Sequence[str], out: Path
         kind="experiment" if all(family.scale for family in families) else "sweep",
         versions={"Python": platform.python_version(), **versions, "platform": platform.platform()},
         describe=_describe,
-        notices=_find_notices,
+        double_descent=double_descent,
+        unknown=UNKNOWN,
         is_sweep=lambda sweep: isinstance(sweep, Sweep),
         numbers=_numbers,
     )
@@ -61,34 +63,3 @@ def _describe(family: Family) -> str:
     if any(row["seconds"] is not None for row in family.rows):
         about.append(f"{timedelta(seconds=round(sum(row['seconds'] or 0 for row in family.rows)))} h of training")
     return " · ".join(about)
-
-
-def _find_notices(family: Family) -> Iterator[tuple[str, str]]:
-    """Yield what is missing, and why."""
-    sweep = family.sweep
-    short = [(s, f"seed {s.number} has {len(s.records)} of {s.levels} levels") for s in family.seeds]
-    short = [(seed, said) for seed, said in short if len(seed.records) < seed.levels and not seed.diverged]
-    going, ended = ([said for seed, said in short if seed.ended == over] for over in (False, True))
-    means = "The means are of the levels that all seeds shown have."
-    if going:
-        yield "Not finished", f"{', '.join(going)}. {means}"
-    if ended:
-        yield "Ended early", f"{', '.join(ended)}: the net whose masks it takes diverged there. {means}"
-    if isinstance(sweep, ValueError):
-        yield "Nothing to show", str(sweep)
-    elif sweep.diverged:
-        rest = "The means are of the other seeds." if set(sweep.seeds).isdisjoint(dict(sweep.diverged)) else ""
-        yield "Diverged", f"{sweep.note}. {rest or 'What came before is shown.'}"
-    if isinstance(sweep, Sweep) and not sweep.has_phases:
-        yield "No phases", f"{UNKNOWN[0].upper()}{UNKNOWN[1:]}"
-    empty: dict[str, list[int]] = {}
-    for seed in family.seeds:
-        for layer, level in seed.find_empty_layers().items():
-            empty.setdefault(layer, []).append(level)
-    if empty:
-        named = [
-            f"{layer} from level {' or '.join(map(str, sorted(set(levels))))} on ({len(levels)} of {len(family.seeds)} seeds)"
-            for layer, levels in empty.items()
-        ]
-        gives = "What a layer without weights gives is the same for every input, and so may be what the net gives."
-        yield "Layers without weights", f"{', '.join(named)}. {gives}"

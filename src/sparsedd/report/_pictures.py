@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,18 +17,7 @@ from sparsedd.report._seed import Seed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PLAIN: Any = {
-    "svg.hashsalt": "sparsedd",  # the same bytes each time
-    "svg.fonttype": "none",  # text as text
-    "font.size": 11.0,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 10.0,
-    "legend.title_fontsize": 10.0,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-}
-PAPERS = {"light": ("#fefefe", "#1c2128", "#57606a"), "dark": ("#14181d", "#e3e7eb", "#9aa5b1")}  # paper, ink, soft ink
+HERE = Path(__file__).parent
 DARK, NARROW = "screen and (prefers-color-scheme: dark)", "(max-width: 40rem)"
 WIDE, SMALL = (9.6, 4.2), (4.9, 3.9)  # inches
 
@@ -84,12 +74,9 @@ def _svg(draw: "Callable[..., Axes]", style: str, size: tuple[float, float]) -> 
     """Return the address of a picture that is its content."""
     from matplotlib import pyplot
 
-    paper, ink, soft = PAPERS[style]
-    names = {paper: ("figure.facecolor", "axes.facecolor", "legend.facecolor"), ink: ("axes.labelcolor", "text.color")}
-    names[soft] = ("axes.edgecolor", "xtick.color", "ytick.color")
-    colors = {name: color for color, those in names.items() for name in those}
     file = io.BytesIO()
-    with pyplot.style.context(["default", PLAIN | colors]):  # whatever the user's own is
+    styles = [HERE / "page.mplstyle", HERE / f"{style}.mplstyle"]
+    with pyplot.style.context(["default", *styles]):  # whatever the user's own is
         figure, ax = pyplot.subplots(figsize=size, layout="constrained")
         try:
             draw(ax=ax)

@@ -46,6 +46,11 @@ class Seed:
         """Whether its training has diverged."""
         return bool(self.records and self.records[-1].diverged)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether levels are missing, though it has not diverged."""
+        return len(self.records) < self.levels and not self.diverged
+
     def find_empty_layers(self) -> dict[str, int]:
         """Return the level from which on a layer has no weights, for each that has lost them all."""
         first: dict[str, int] = {}
