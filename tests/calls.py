@@ -220,8 +220,9 @@ def the_phases(out: Path) -> None:
     repr(descent)
 
 
-@of("phases.advise", "phases.Advice")
+@of("phases.advise", "phases.Advice", "phases.boundaries", "phases.Boundary")
 def an_advice(out: Path) -> None:
+    repr(sparsedd.phases.boundaries(S, TRAIN, [TEST, TEST[::-1]], seed=1)[0])
     advice = advise(S, TRAIN, [TEST, TEST[::-1]], seed=1)
     assert isinstance(advice, Advice)
     assert advice.phase in Phase

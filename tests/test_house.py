@@ -15,7 +15,7 @@ CORE = [
     *("_noisy_labels", "_random", "_files", "_checks", "_restored", "_perceptron", "scores", "noise", "metrics", "phases"),
     *("_state", "_match", "_ambient", "sparse", "fleet", "distributed", "landscape", "convert"),
 ]
-ABOVE = {"sweeps", "models", "data", "experiments", "plotting", "cli", "__main__"}
+ABOVE = {"sweeps", "models", "data", "experiments", "report", "plotting", "cli", "__main__"}
 MODULES = {".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path for path in SRC.rglob("*.py")}
 
 
@@ -58,6 +58,11 @@ def test_the_engine_imports_the_core_alone(name):
 @pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in ("cli", "__main__")])
 def test_nothing_imports_the_command_line(name):
     assert "cli" not in ours(MODULES[name])
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in ("cli", "report")])
+def test_the_command_line_alone_imports_the_report(name):
+    assert "report" not in ours(MODULES[name])
 
 
 def test_phases_and_plotting_take_plain_numbers():

@@ -188,7 +188,7 @@ def test_reading_imports_nothing(mine, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "points-net-Next-score-ltr" in (out / "levels.csv").read_text()
     page = (out / "report.html").read_text()
-    assert "mine:points(n=40)" in page and "sparsedd run FILE.py:NAME" in page
+    assert "mine:points(n=40)" in page
     done = alone(str(Store(out / "runs", mine.tiny).path), str(out / "runs"), code=READ)
     assert done.returncode == 0, done.stderr
     config = Store(out / "runs", mine.tiny).path / "config.json"

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsedd import phases as module
-from sparsedd.phases import Phase, double_descent, phases
+from sparsedd.phases import Phase, boundaries, double_descent, phases
 
 LIGHT, CRITICAL, SWEET, COLLAPSED = Phase
 
@@ -247,3 +248,32 @@ def test_arguments_are_checked():
             double_descent(sweep[0], sweep[2], **wrong)
     with pytest.raises(ValueError, match="train_accuracy must have shape"):
         phases(sweep[0], [1], sweep[2])
+
+
+# ---------------------------------------------------------------- the boundaries
+
+BASE = [0, 0.5, 0.8, 0.9, 0.99], [1, 1, 0.9, 0.8, 0.6]
+TEST = [[0.8, 0.8, 0.7, 0.95, 0.6], [0.8, 0.7, 0.7, 0.95, 0.6], [0.8, 0.8, 0.84, 0.9, 0.6]]
+
+
+def test_intervals_of_the_boundaries_are_those_of_all_resamples():
+    every = [phases(*BASE, [TEST[k] for k in pick]).boundaries for pick in product(range(3), repeat=3)]
+    found = boundaries(*BASE, TEST, confidence=0.999, resamples=5000)
+    for k, boundary in enumerate(found):
+        assert boundary.start == phases(*BASE, TEST).boundaries[k]
+        assert boundary.interval == (min(b[k] for b in every), max(b[k] for b in every))
+        assert boundary.reached == pytest.approx(np.mean([b[k] < math.inf for b in every]), abs=0.05)
+    assert len({interval for _, _, interval, _ in found}) == 3
+    assert boundaries(*BASE, TEST) == boundaries(*BASE, TEST)
+
+
+def test_a_phase_that_only_some_seeds_reach_has_no_end():
+    train = [BASE[1], [0.7] * 5]  # the second learns nothing that it could lose
+    collapsed = boundaries(BASE[0], train, [TEST[0], [0.7] * 5])[-1]
+    assert collapsed.interval.low < collapsed.interval.high == math.inf
+    assert 0.6 < collapsed.reached < 0.9
+    assert "∞" in repr(collapsed)
+
+
+def test_one_seed_has_no_interval():
+    assert [b.interval for b in boundaries(*BASE, TEST[0])] == [None] * 3

@@ -37,7 +37,7 @@ from sparsedd.experiments import (
     Tables,
 )
 from sparsedd.fleet import Fleet
-from sparsedd.phases import Phase, advise, double_descent, phases
+from sparsedd.phases import Phase, advise, boundaries, double_descent, phases
 from sparsedd.sparse import SparseLinear
 from sparsedd.sweeps import Level
 
@@ -108,6 +108,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "sparsedd.noise.Pairflip": lambda: noise.Pairflip(1 / 3),
     "sparsedd.noise.Symmetric": lambda: noise.Symmetric(1 / 3, "permute"),
     "sparsedd.phases.Advice": lambda: advise(S, TRAIN, [TEST, TEST[::-1]]),
+    "sparsedd.phases.Boundary": lambda: boundaries(S, TRAIN, [TEST, TEST[::-1]])[0],
     "sparsedd.phases.DoubleDescent": lambda: double_descent(S, [TEST, TEST[::-1]]),
     "sparsedd.phases.Interval": lambda: double_descent(S, [TEST, TEST[::-1]]).dip_interval,
     "sparsedd.phases.Landmarks": lambda: phases(S, TRAIN, TEST).landmarks(),

@@ -553,6 +553,12 @@ MODULES: list[Wrong] = [
             ("tolerance in words", ([0], [1], [1]), {"tolerance": "2 %"}, TypeError, "tolerance .*got '2 %'"),
         )
     ),
+    (
+        "phases.boundaries: other seeds",
+        lambda w: phases.boundaries([0, 0.5], np.ones((2, 2)), np.ones((3, 2))),
+        ValueError,
+        "of the same seeds, got 2 and 3",
+    ),
     ("phases.Phases: percent", lambda w: phases.phases([0], [1], [1])[50], ValueError, r"sparsity .*got 50. It is a share"),
     ("phases.Phases: a word", lambda w: phases.phases([0], [1], [1])["Sweet"], TypeError, "sparsity .*got 'Sweet'"),
     *(
@@ -1178,7 +1184,7 @@ COMMAND: list[tuple[str, int, str]] = [
     ("figure 4 --from there --seeds 2 --scale smoke", 1, "--from computes nothing: leave out --seeds, --scale"),
     ("figure 4 --scale smoke --out text", 1, "text is a file, and out must be a folder"),
     ("report", 2, "required: DIR"),
-    ("report nope", 1, "nope holds no runs with a finished level: pass the --out"),
+    ("report nope", 1, "there is no folder nope: pass the --out"),
     ("verify nope", 2, "nope does not exist: pass the --out"),
     ("verify text", 2, "text is no file of sparsedd's: pass the --out"),
     ("verify --repair nope", 2, "nope does not exist: pass the --out"),
@@ -1231,7 +1237,7 @@ def test_there_are_many():
 
 # What is a record that functions give back, takes nothing that could be wrong, or is called by the library alone.
 EXEMPT = {
-    *("metrics.Evaluation", "phases.Advice", "phases.DoubleDescent", "phases.Interval"),
+    *("metrics.Evaluation", "phases.Advice", "phases.Boundary", "phases.DoubleDescent", "phases.Interval"),
     *("phases.Landmarks", "phases.Phase"),
     *("experiments.Claim", "sweeps.Curves", "experiments.Line", "experiments.Panel"),
     *("experiments.Figure", "sweeps.Record", "experiments.Redense", "experiments.Tables", "experiments.Finding"),

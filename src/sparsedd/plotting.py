@@ -19,6 +19,11 @@ __all__ = ["against_epoch", "against_sparsity", "double_descent", "interpolation
 BLUE, RED = "#3a6ea5", "#c0392b"
 CURVES = (BLUE, RED, "#2e8b57", "#b8860b", "#7d4fa3", "#555555")
 COLORS = {Phase.LIGHT: "#dbe7f3", Phase.CRITICAL: "#f6d9d5", Phase.SWEET: "#dcedd8", Phase.COLLAPSED: "#e4e2e6"}
+# On dark paper, such as that of the style "dark_background", each of these gives way to one that can be seen there.
+DARK = {
+    **dict(zip(CURVES, ("#79aee6", "#f0867a", "#6cc594", "#dcb14a", "#bb97e0", "#a9b1ba"), strict=True)),
+    **dict(zip(COLORS.values(), ("#1d2c3c", "#40262a", "#213626", "#2d2c33"), strict=True)),
+}
 
 
 def double_descent(
@@ -88,10 +93,10 @@ def learning_distance(
     distances, test = check_seeds("distance", distance, s), check_shares("test_accuracy", test_accuracy, s)
     ax = _scale_axes(ax, s)
     _draw_band(ax, 1 - s, distances, color=BLUE, label="learning distance")
-    ax.set_ylabel("learning distance", color=BLUE)
+    ax.set_ylabel("learning distance", color=_adapt(BLUE, ax))
     right = ax.twinx()
     _draw_band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
-    right.set_ylabel("test accuracy (%)", color=RED)
+    right.set_ylabel("test accuracy (%)", color=_adapt(RED, ax))
     return ax
 
 
@@ -211,8 +216,8 @@ def interpolation(
         _draw_band(ax, x, loss, color=BLUE, linestyle=style, marker="", label=f"{part} loss")
         _draw_band(right, x, 100 * accuracy, color=RED, linestyle=style, marker="", label=f"{part} accuracy")
     ax.set_xlabel("α")
-    ax.set_ylabel("loss", color=BLUE)
-    right.set_ylabel("accuracy (%)", color=RED)
+    ax.set_ylabel("loss", color=_adapt(BLUE, ax))
+    right.set_ylabel("accuracy (%)", color=_adapt(RED, ax))
     return ax
 
 
@@ -236,7 +241,7 @@ def loss_along(alpha: ArrayLike, losses: Mapping[str, ArrayLike], *, ax: "Axes |
     means = {label: check_seeds(label, values, x).mean(axis=0) for label, values in _check_labels("losses", losses).items()}
     ax = _get_axes(ax)
     for (label, mean), color in zip(means.items(), cycle(CURVES), strict=False):
-        ax.plot(x, mean, color=color, label=label)
+        ax.plot(x, mean, color=_adapt(color, ax), label=label)
     ax.set(xlabel="α", ylabel="training loss", yscale="log")
     ax.legend(title="sparsity before", framealpha=0.9)
     return ax
@@ -297,6 +302,7 @@ def _check_curve(label: str, curve: tuple[ArrayLike, ArrayLike]) -> tuple[Array,
 def _draw_band(ax: "Axes", x: Array, values: Array, *, marker: str = "o", **style: Any) -> None:
     """Draw mean ± sample standard deviation over the first axis."""
     mean = values.mean(axis=0)
+    style["color"] = _adapt(style["color"], ax)
     ax.plot(x, mean, marker=marker, markersize=3, **style)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
@@ -310,6 +316,16 @@ def _shade_phases(ax: "Axes", phases: Phases, s: Array) -> None:
     edges = [max(edge, right) for edge in edges]
     for phase, start, end in zip(Phase, edges[:-1], edges[1:], strict=True):
         if start > end:
-            ax.axvspan(start, end, color=COLORS[phase], linewidth=0, zorder=0)
+            ax.axvspan(start, end, color=_adapt(COLORS[phase], ax), linewidth=0, zorder=0)
             middle = (start * end) ** 0.5
             ax.text(middle, 1.01, phase, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)
+
+
+def _adapt(color: str, ax: "Axes") -> str:
+    """Return a colour of ours as it can be seen on the paper of the axes, or of the figure where axes have none."""
+    from matplotlib.colors import to_rgba
+
+    *rgb, alpha = to_rgba(ax.get_facecolor())
+    if not alpha:
+        *rgb, alpha = to_rgba(ax.figure.get_facecolor())
+    return DARK[color] if alpha and sum(rgb) < 1.5 else color

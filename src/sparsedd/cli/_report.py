@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from sparsedd.cli._options import Commands, drawable, new
-from sparsedd.experiments._report import report
+from sparsedd.report import write_report
 
 EXAMPLES = """examples:
   sparsedd report demo         demo/report.html, and the table and the picture of the runs as they are now
@@ -27,4 +27,4 @@ def add(commands: Commands) -> None:
 def command(options: argparse.Namespace) -> None:
     """Write the page, the table and the pictures again, of the runs as they are now, and print the sentences."""
     drawable()
-    report(options.out)
+    write_report(options.out)

@@ -13,9 +13,8 @@ from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import SCALES, family_of
 from sparsedd.experiments._panel import name_flips
-from sparsedd.experiments._report import found_in, sweep_of, write
 from sparsedd.experiments._run_fleet import work_fleet
-from sparsedd.experiments._sentences import last_level
+from sparsedd.report import combine, describe_last_level, read_experiments, write_report
 from sparsedd.sweeps._workers import watched, workers
 
 EXAMPLES = """examples:
@@ -75,11 +74,11 @@ def command(options: argparse.Namespace) -> None:
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
             complete = min(map(len, levels.values()))
             for level in range(done + 1, complete + 1):
-                experiments.write_levels(options.out / "levels.csv", found_in(options.out))
-                progress.say(last_level(sweep_of({experiment: found[:level] for experiment, found in levels.items()})))
+                experiments.write_levels(options.out / "levels.csv", read_experiments(options.out))
+                progress.say(describe_last_level(combine({experiment: found[:level] for experiment, found in levels.items()})))
             progress.update(sum(map(len, levels.values())))
             done = complete
-    write(options.out, found_in(options.out), family=family_of(preset))
+    write_report(options.out, family_of(preset))
     print(f"{time.perf_counter() - began:.0f} s")
 
 

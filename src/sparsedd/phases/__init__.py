@@ -16,8 +16,21 @@ collapsed where both accuracies are more than δ below the dense *test* accuracy
 """
 
 from sparsedd.phases._advice import Advice, advise
+from sparsedd.phases._boundaries import Boundary, boundaries
 from sparsedd.phases._double_descent import DoubleDescent, double_descent
 from sparsedd.phases._interval import Interval
 from sparsedd.phases._phases import Landmarks, Phase, Phases, phases
 
-__all__ = ["Advice", "DoubleDescent", "Interval", "Landmarks", "Phase", "Phases", "advise", "double_descent", "phases"]
+__all__ = [
+    "Advice",
+    "Boundary",
+    "DoubleDescent",
+    "Interval",
+    "Landmarks",
+    "Phase",
+    "Phases",
+    "advise",
+    "boundaries",
+    "double_descent",
+    "phases",
+]

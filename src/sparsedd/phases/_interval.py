@@ -22,13 +22,18 @@ def bootstrap(
     measure: Callable[[NDArray[np.int64]], Array], n: int, *, confidence: float, seed: int, resamples: int
 ) -> Interval:
     """The percentile bootstrap interval of what is measured of picks of ``n`` seeds, (resamples, n); nan for one seed."""
-    if not 0 < _checks.real("confidence", confidence) < 1:
-        hint = f" It is a share, not a percentage: did you mean {confidence / 100:g}?" if 1 < confidence <= 100 else ""
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}.{hint}")
-    _checks.whole("seed", seed)
-    _checks.whole("resamples", resamples, least=1)
+    check_resampling(confidence, seed, resamples)
     if n == 1:
         return Interval(nan, nan)
     picks = _random.integers(("bootstrap", seed), resamples * n, n).reshape(resamples, n)
     low, high = np.quantile(measure(picks), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
+
+
+def check_resampling(confidence: float, seed: int, resamples: int) -> None:
+    """Check the arguments of a bootstrap."""
+    if not 0 < _checks.real("confidence", confidence) < 1:
+        hint = f" It is a share, not a percentage: did you mean {confidence / 100:g}?" if 1 < confidence <= 100 else ""
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}.{hint}")
+    _checks.whole("seed", seed)
+    _checks.whole("resamples", resamples, least=1)
