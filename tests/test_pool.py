@@ -1,6 +1,8 @@
 """Worker processes that are ended in the middle of their work."""
 
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -35,6 +37,14 @@ def test_what_a_task_raises_ends_the_others(tmp_path):
             processes = list(pool._processes.values())
     assert not any(process.is_alive() for process in processes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "from sparsedd.sweeps import workers\nwith workers(1) as pool:\n    pool.submit(abs, 1).result()"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=300)
+    assert "does the script start without `if __name__ == '__main__':`" in done.stderr
 
 
 def test_what_a_process_has_written_is_not_abandoned(tmp_path):

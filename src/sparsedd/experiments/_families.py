@@ -16,10 +16,9 @@ from sparsedd.experiments._store import Store
 from sparsedd.experiments._sweep import Sweep
 from sparsedd.experiments._tables import Row, Tables, level_rows
 from sparsedd.experiments._verify import folders, is_own
-from sparsedd.sweeps._config import FREE, read_config
+from sparsedd.sweeps._config import FREE, open_store, read_config
 from sparsedd.sweeps._record import Record
 from sparsedd.sweeps._store import Store as Folder
-from sparsedd.sweeps._verify import open_store
 
 Results = Mapping[Experiment, Sequence[Record]]
 SEED = re.compile(r"seed-(\d{1,18})")

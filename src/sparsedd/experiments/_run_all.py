@@ -12,7 +12,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
-from sparsedd.sweeps._workers import pinned
+from sparsedd.sweeps._workers import WHY_DEAD, pinned
 
 T = TypeVar("T")
 
@@ -85,8 +85,8 @@ def run_all(
             future.cancel()  # those that have not begun
         if isinstance(error, BrokenExecutor):
             raise RuntimeError(
-                f"a process of the executor has died: was it killed, or out of memory? All finished levels are in {out}. "
-                "With a new executor, the same call goes on from there."
+                f"a process of the executor has died: {WHY_DEAD} All finished levels are in {out}. With a new executor, the "
+                "same call goes on from there."
             ) from error
         raise
     if failed:

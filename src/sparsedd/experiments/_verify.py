@@ -11,6 +11,7 @@ from sparsedd import _checks
 from sparsedd.experiments import _lines, _redense
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
+from sparsedd.sweeps._config import open_store
 from sparsedd.sweeps._store import OF_LEVEL, sha256
 from sparsedd.sweeps._store import Store as Folder
 from sparsedd.sweeps._verify import (
@@ -20,7 +21,6 @@ from sparsedd.sweeps._verify import (
     fault,
     level_faults,
     lines_faults,
-    open_store,
     read_file,
     whole_lines,
 )

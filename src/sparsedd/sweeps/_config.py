@@ -16,7 +16,7 @@ from sparsedd._parameters import listed
 from sparsedd._pruner import Pruner
 from sparsedd._state import memories
 from sparsedd.sweeps._retraining import Retraining
-from sparsedd.sweeps._store import sha256
+from sparsedd.sweeps._store import Store, sha256
 
 FREE = ("levels", "keep")  # what may change from one run to the next
 
@@ -104,7 +104,48 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def refuse_another(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError unless two configurations are of one sweep; the message lists what differs."""
-    if found := differences(before, now):
-        raise ValueError(f"{path} holds another sweep: {listed(found)}. Take another folder, or move that one away.")
+def is_written(store: Store, config: dict[str, Any]) -> bool:
+    """Return whether a folder has this configuration; ValueError that lists what differs where another sweep has levels.
+
+    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone.
+    """
+    path, begun = store.path / "config.json", bool(store.lines())
+    if not path.exists():
+        if begun:
+            raise ValueError(f"{store.path} has levels and no config.json: restore it, or take another folder.")
+        return False
+    before = read_config(path)
+    if begun and (found := differences(before, config)):
+        raise ValueError(f"{store.path} holds another sweep: {listed(found)}. Take another folder, or move that one away.")
+    if begun and before["keep"] == "last":
+        config["keep"], store.last = "last", True
+    return before == config
+
+
+def open_store(folder: Path) -> Store:
+    """Return the store of a sweep by its ``config.json``; ValueError where that is not what was written."""
+    path = folder / "config.json"
+    try:
+        config = read_config(path)
+        with _files.named(path, "the configuration of a sweep"):
+            levels, step = (_checks.whole(name, config[name]) for name in ("levels", "rewind_step"))
+            _checks.one_of("keep", config["keep"], ("all", "last"))
+            return Store(folder, levels, beginning=step > 0, last=config["keep"] == "last")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error} Restore it from a copy: it says what the levels are of.") from error
+
+
+def open_tickets(place: Any, dense: Mask) -> tuple[Store, str]:
+    """Return the store of a sweep whose masks fit a model, and its key; an error says what differs."""
+    folder = _checks.path("tickets", place)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(
+            f"tickets must be a Sweep or its folder, and there is no {folder / 'config.json'}: run that sweep first."
+        )
+    config = read_config(folder / "config.json")
+    theirs = {name: config["model"][name][0] for name in config["names"]}
+    if found := differences(theirs, {name: list(keep.shape) for name, keep in dense.items()}):
+        raise ValueError(
+            f"the masks of {folder} are of other weights: {listed(found)}. Take tickets of the same model and names=."
+        )
+    return open_store(folder), config["key"]

@@ -190,6 +190,8 @@ class Store:
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """Return the state at the end of a level."""
+        if self.last and level < len(self.lines()) - 1 and not self.weights_path(level).exists():
+            raise ValueError(f"keep='last' has kept no weights of level {level}: there are those of the last level.")
         return _files.unseal(self.check(self.weights_path(level), level), "weights")[0]
 
     def mask(self, level: int) -> Mask:
@@ -244,9 +246,12 @@ class Store:
 def fitting(path: Path, state: State, like: Mapping[str, Tensor]) -> State:
     """Return the tensors of a file, which must have the names, shapes and types of others."""
     for name in {**like, **state}:
-        kinds = [(t[name].shape, t[name].dtype) if name in t else None for t in (state, like)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"{path} does not fit the model: {name!r} is {kinds[0]}, not {kinds[1]}.")
+        here, there = (f"{t[name].dtype} {tuple(t[name].shape)}" if name in t else "missing" for t in (state, like))
+        if here != there:
+            raise ValueError(
+                f"{path} does not fit the model: {name!r} is {here} there and {there} in the model. A sweep needs the same "
+                "tensors at every level: keep what grows outside of the state dict, register_buffer(..., persistent=False)."
+            )
     return state
 
 

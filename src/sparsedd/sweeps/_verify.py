@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sparsedd import _checks, _files
+from sparsedd import _files
 from sparsedd._mask import Mask
 from sparsedd._rewinder import Rewinder
 from sparsedd.sweeps._config import read_config
@@ -43,19 +43,6 @@ class Finding:
 
     def __str__(self) -> str:
         return self.message
-
-
-def open_store(folder: Path) -> Store:
-    """Return the store of a sweep that has a ``config.json``; ValueError where that is not what was written."""
-    path = folder / "config.json"
-    try:
-        config = read_config(path)
-        with _files.named(path, "the configuration of a sweep"):
-            levels, step = (_checks.whole(name, config[name]) for name in ("levels", "rewind_step"))
-            _checks.one_of("keep", config["keep"], ("all", "last"))
-            return Store(folder, levels, beginning=step > 0, last=config["keep"] == "last")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{error} Restore it from a copy: it says what the levels are of.") from error
 
 
 def describe(store: Store, faults: Iterable[Finding]) -> list[Finding]:

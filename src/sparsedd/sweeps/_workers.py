@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context, parent_process
@@ -18,6 +18,7 @@ import torch
 from sparsedd import _checks, _files
 
 T = TypeVar("T")
+WHY_DEAD = "was it killed, out of memory, or does the script start without `if __name__ == '__main__':`, which it must have?"
 PATIENCE = 10.0  # seconds, for a worker that is told to end: it does so before its next line of Python
 
 
@@ -39,8 +40,10 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
     ) as pool:
         try:
             yield pool
-        except BaseException:
+        except BaseException as error:
             _end(pool)
+            if isinstance(error, BrokenExecutor):
+                raise type(error)(f"a process of the pool has died: {WHY_DEAD} What is stored stays: run it again.") from error
             raise
 
 
