@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from sparsedd import _files
-from sparsedd.sweeps._workers import submitted, watched, workers
+from sparsedd.sweeps._workers import submit_all, watch, workers
 
 
 def stuck(path):
@@ -20,7 +20,7 @@ def stuck(path):
 
 def test_a_worker_that_is_ended_in_a_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), workers(1) as pool:
-        submitted(pool, [partial(stuck, tmp_path / "file")])
+        submit_all(pool, [partial(stuck, tmp_path / "file")])
         while not list(tmp_path.iterdir()):
             time.sleep(0.01)
         assert _files.TEMPORARY in next(tmp_path.iterdir()).name
@@ -33,7 +33,7 @@ def test_a_worker_that_is_ended_in_a_write_leaves_nothing(tmp_path):
 def test_what_a_task_raises_ends_the_others(tmp_path):
     with pytest.raises(ZeroDivisionError), workers(2) as pool:
         tasks = [partial(stuck, tmp_path / "file"), partial(divmod, 1, 0)]
-        for _ in watched(pool, tasks, every=0.05):
+        for _ in watch(pool, tasks, every=0.05):
             processes = list(pool._processes.values())
     assert not any(process.is_alive() for process in processes)
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._reproduce import finish, told
 from sparsedd.experiments._scales import SCALES
-from sparsedd.sweeps._workers import watched, workers
+from sparsedd.sweeps._workers import watch, workers
 
 EXAMPLES = """examples:
   sparsedd figure list                  all 49, a line each
@@ -104,7 +104,7 @@ def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
             by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape
             count = ("levels", total, levels) if by_level else ("nets", len(tasks), 0)
             with Progress(figure.label, *count) as progress:
-                for done in watched(pool, tasks):
+                for done in watch(pool, tasks):
                     levels = there()
                     progress.to(levels if by_level else done)
                     if levels > said or (levels == total and done == len(tasks)):

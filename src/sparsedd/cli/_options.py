@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sparsedd import _checks
 from sparsedd.experiments import PRESETS, Experiment
-from sparsedd.sweeps._workers import cores
+from sparsedd.sweeps._workers import count_cores
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -110,7 +110,7 @@ def _imported(module: str, where: str) -> Any:
 
 def processes(options: argparse.Namespace) -> int:
     """How many processes share the work."""
-    return options.processes or (cores() if options.device == "cpu" and not options.fleet else 1)
+    return options.processes or (count_cores() if options.device == "cpu" and not options.fleet else 1)
 
 
 def drawable() -> None:

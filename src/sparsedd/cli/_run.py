@@ -17,7 +17,7 @@ from sparsedd.experiments._report import found_in, sweep_of, write
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.experiments._scales import SCALES
 from sparsedd.experiments._sentences import last_level
-from sparsedd.sweeps._workers import watched, workers
+from sparsedd.sweeps._workers import watch, workers
 
 EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
@@ -72,7 +72,7 @@ def command(options: argparse.Namespace) -> None:
     levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
     there, total = sum(map(len, levels.values())), len(wanted) * preset.levels
     with workers(count) as pool, Progress(options.preset, "levels", total, there) as progress:
-        for _ in watched(pool, tasks):
+        for _ in watch(pool, tasks):
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
             complete = min(map(len, levels.values()))
             for level in range(done + 1, complete + 1):

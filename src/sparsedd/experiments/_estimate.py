@@ -21,7 +21,7 @@ from sparsedd.experiments._lines import RESOLUTION
 from sparsedd.experiments._problem import Problem
 from sparsedd.experiments._train import sgd, train
 from sparsedd.metrics import evaluate
-from sparsedd.sweeps._workers import pinned, submitted, workers
+from sparsedd.sweeps._workers import pinned, submit_all, workers
 
 BUDGET = 1.5  # seconds of steps and evaluations, for each kind of net and data
 STEPS = 2000  # at most, so that a GPU's queue stays short
@@ -94,7 +94,7 @@ def paces(experiments: Iterable[Experiment], processes: int, device: str) -> tup
     timed += [timed[k % len(timed)] for k in range(processes - len(timed))]
     began = time.time()
     with workers(processes) as pool:
-        found = [future.result() for future in submitted(pool, [partial(pinned, pace, e, device) for e in timed])]
+        found = [future.result() for future in submit_all(pool, [partial(pinned, pace, e, device) for e in timed])]
     mean = {kind: _mean([p for e, p in zip(timed, found, strict=True) if e == kind]) for kind in kinds.values()}
     return {experiment: mean[kind] for experiment, kind in of.items()}, max(p.ready for p in found[:processes]) - began
 

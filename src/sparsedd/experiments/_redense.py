@@ -21,7 +21,7 @@ from sparsedd.experiments._store import Store
 from sparsedd.experiments._train import sgd, train
 from sparsedd.sweeps._json import build
 from sparsedd.sweeps._record import Curves, Record
-from sparsedd.sweeps._store import fitting
+from sparsedd.sweeps._store import check_fit
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def redense(
     problem = Problem(experiment, device)
     began = time.perf_counter()
     model = deepcopy(problem.original)
-    model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
+    model.load_state_dict(check_fit(store.weights_path(level), store.weights(level), model.state_dict()))
     last = problem.rate(problem.steps - 1)
     execution = problem.execution(model, Mask.dense(model, problem.names))
     momentum = store.momentum(level)
     if experiment.momentum:
-        fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
+        check_fit(store.momentum_path(level), momentum, dict(model.named_parameters()))
     optimizer = sgd(execution.model, experiment, momentum)
     steps, epochs = problem.steps, 2 * experiment.epochs
     dense = train(execution, optimizer, experiment, start=steps, epochs=epochs, rate=lambda step: factor * last)
@@ -118,7 +118,7 @@ def redense_weights(experiment: Experiment, level: int, out: str | os.PathLike[s
     tensors, of, _ = opened(path)
     if of != store.digest(level):
         raise ValueError(f"{path} was made of another net: call redense again.")
-    return fitting(path, tensors, store.weights(level))
+    return check_fit(path, tensors, store.weights(level))
 
 
 def opened(path: Path) -> tuple[dict[str, Tensor], str, Redense]:

@@ -21,22 +21,22 @@ from sparsedd.sweeps._store import Store, sha256
 FREE = ("levels", "keep")  # what may change from one run to the next
 
 
-def checked(value: Any, place: str = "config") -> Any:
+def copy_json(value: Any, place: str = "config") -> Any:
     """Return a copy of JSON; TypeError that names the place of what is none."""
     if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and isfinite(value)):
         return value
     if isinstance(value, list | tuple):
-        return [checked(item, f"{place}[{k}]") for k, item in enumerate(value)]
+        return [copy_json(item, f"{place}[{k}]") for k, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             _checks.kind(f"a key of {place}", key, str, "a string")
-        return {key: checked(item, f"{place}[{key!r}]") for key, item in value.items()}
+        return {key: copy_json(item, f"{place}[{key!r}]") for key, item in value.items()}
     raise TypeError(
         f"{place} must be JSON (finite numbers, strings, lists, dicts), got {value!r:.60} of {type(value).__name__}."
     )
 
 
-def described(
+def describe_sweep(
     model: nn.Module,
     mask: Mask,
     pruner: Pruner,
@@ -47,20 +47,20 @@ def described(
     own = {
         "model": {name: [list(tensor.shape), str(tensor.dtype)] for name, tensor in memories(model).items()},
         "names": list(mask),
-        "pruner": {"score": name_of(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
+        "pruner": {"score": name_function(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
         "retraining": {"weights": retraining.weights, "schedule": retraining.schedule},
         **more,
     }
     return {"sweep": 1, "key": sha256({key: value for key, value in own.items() if key not in FREE}), **own}
 
 
-def name_of(function: Callable[..., Any] | str) -> str:
+def name_function(function: Callable[..., Any] | str) -> str:
     """Return a name by which another function is noticed: importable, with the arguments that it holds."""
     if isinstance(function, str):
         return function
     if isinstance(function, partial):
         given = [*map(repr, function.args), *(f"{key}={value!r}" for key, value in sorted(function.keywords.items()))]
-        return f"{name_of(function.func)}({', '.join(given)})"
+        return f"{name_function(function.func)}({', '.join(given)})"
     kind: Any = function if hasattr(function, "__qualname__") else type(function)
     name = f"{kind.__module__}:{kind.__qualname__}"
     if is_dataclass(function) and not isinstance(function, type):
@@ -68,7 +68,7 @@ def name_of(function: Callable[..., Any] | str) -> str:
     return name
 
 
-def text_of(config: Mapping[str, Any]) -> str:
+def format_config(config: Mapping[str, Any]) -> str:
     """Return ``config.json``."""
     return json.dumps(config, indent=2) + "\n"
 
@@ -79,7 +79,7 @@ def read_config(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode()
         config: dict[str, Any] = _checks.kind("it", _files.parsed(text), dict, "a mapping")
         own = {key: value for key, value in config.items() if key not in ("sweep", "key", *FREE)}
-        if config.get("sweep") != 1 or config.get("key") != sha256(own) or text_of(config) != text:
+        if config.get("sweep") != 1 or config.get("key") != sha256(own) or format_config(config) != text:
             raise ValueError("it was altered")
     return config
 

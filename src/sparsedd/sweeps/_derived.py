@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sparsedd import _checks, _files
 from sparsedd._state import first_names, memories, write_
-from sparsedd.sweeps._config import checked
-from sparsedd.sweeps._store import OF_LEVEL, Store, fitting
+from sparsedd.sweeps._config import copy_json
+from sparsedd.sweeps._store import OF_LEVEL, Store, check_fit
 
 
 def derive(store: Store, model: nn.Module, level: int, name: str, make: Callable[[nn.Module], Any]) -> Any:
@@ -28,9 +28,9 @@ def derive(store: Store, model: nn.Module, level: int, name: str, make: Callable
         model = deepcopy(model)
         own = memories(model)
         like = {name: own[name] for name in first_names(model).values()}
-        for key, tensor in fitting(store.weights_path(level), store.weights(level), like).items():
+        for key, tensor in check_fit(store.weights_path(level), store.weights(level), like).items():
             write_(key, own[key], tensor)
-        kept.append(checked(make(model), name))
+        kept.append(copy_json(make(model), name))
         store.keep(path, "derived", {}, {"of": of, "value": kept[0]})
     return kept[0]
 

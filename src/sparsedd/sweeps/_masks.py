@@ -3,7 +3,7 @@
 from sparsedd._mask import Mask
 from sparsedd._pruner import Pruner
 from sparsedd.sweeps._net import Net
-from sparsedd.sweeps._store import Store, fitting
+from sparsedd.sweeps._store import Store, check_fit
 
 
 class Masks:
@@ -27,7 +27,7 @@ class Masks:
     def make(self, number: int) -> None:
         """Make the mask of a level from what is stored."""
         if self.tickets is not None:
-            mask = fitting(self.tickets.mask_path(number), self.tickets.mask(number), self._dense)
+            mask = check_fit(self.tickets.mask_path(number), self.tickets.mask(number), self._dense)
         else:
             mask = self._prune_stored(number) if number else self._dense
         mask.save(self._store.mask_path(number))

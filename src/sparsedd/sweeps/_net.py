@@ -16,7 +16,7 @@ from sparsedd._parameters import present, unwrapped
 from sparsedd._state import first_names, memories, write_
 from sparsedd.sweeps._record import finite
 from sparsedd.sweeps._retraining import Retraining
-from sparsedd.sweeps._store import Store, fitting
+from sparsedd.sweeps._store import Store, check_fit
 
 
 class Net:
@@ -52,7 +52,7 @@ class Net:
     def load(self, path: Path, state: Mapping[str, Tensor]) -> None:
         """Give the model a state, which comes from a file."""
         own = self.state()
-        for name, tensor in fitting(path, state, own).items():
+        for name, tensor in check_fit(path, state, own).items():
             write_(name, own[name], tensor)
 
     def load_last(self) -> None:

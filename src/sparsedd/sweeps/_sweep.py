@@ -13,13 +13,13 @@ from sparsedd._mask import Mask
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.sweeps import _derived
-from sparsedd.sweeps._config import checked, described, is_written, open_tickets, read_config, text_of
+from sparsedd.sweeps._config import copy_json, describe_sweep, format_config, is_written, open_tickets, read_config
 from sparsedd.sweeps._level import Level
 from sparsedd.sweeps._masks import Masks
 from sparsedd.sweeps._net import Net, check_model, check_reinit, level_seed
 from sparsedd.sweeps._ranks import Ranks
 from sparsedd.sweeps._retraining import LTR, Retraining
-from sparsedd.sweeps._store import Store, fitting
+from sparsedd.sweeps._store import Store, check_fit
 from sparsedd.sweeps._stored import StoredSweep
 
 
@@ -117,7 +117,7 @@ class Sweep(StoredSweep):
         place = tickets.path if isinstance(tickets, StoredSweep) else tickets
         tickets_store, tickets_key = (None, None) if place is None else open_tickets(place, self._dense)
         self._ranks = Ranks()
-        description = described(
+        description = describe_sweep(
             model,
             self._dense,
             self.pruner,
@@ -126,7 +126,7 @@ class Sweep(StoredSweep):
             one_shot=one_shot,
             tickets=tickets_key,
             seed=_checks.whole("seed", seed),
-            config=checked({} if config is None else config),
+            config=copy_json({} if config is None else config),
             levels=_checks.whole("levels", levels, least=1),
             keep=keep,
         )
@@ -216,12 +216,12 @@ class Sweep(StoredSweep):
         if not self._same():
             if not number and path.exists() and read_config(path)["key"] != self._config["key"]:
                 _files.remove(store.stale())  # of another sweep, which finished no level
-            _files.write(path, text_of(self._config).encode())
+            _files.write(path, format_config(self._config).encode())
         if not number and not self._net.first.exists():
             self._net.save_beginning()
         made = store.mask_path(number).exists()
         if number and not (made and store.last and self.retraining.weights != "keep"):
-            fitting(store.mask_path(number - 1), store.mask(number - 1), self._dense)
+            check_fit(store.mask_path(number - 1), store.mask(number - 1), self._dense)
             store.check(store.weights_path(number - 1), number - 1)
         if not made:
             self._masks.make(number)
@@ -233,7 +233,7 @@ class Sweep(StoredSweep):
     def _begin(self, number: int, release: Callable[[], None]) -> Level:
         """Give the model what a level starts from."""
         store, kept = self._store, self.retraining.weights
-        mask = fitting(store.mask_path(number), Mask.load(store.mask_path(number)), self._dense)
+        mask = check_fit(store.mask_path(number), Mask.load(store.mask_path(number)), self._dense)
         if number and kept == "keep":
             self._net.load(store.weights_path(number - 1), self.weights(number - 1))
         elif number and kept == "rewind":
