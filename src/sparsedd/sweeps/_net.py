@@ -64,7 +64,7 @@ class Net:
 
     def save_beginning(self) -> None:
         """Keep the weights that the sweep begins with, if they can't be drawn again."""
-        if self.original is not None and self.first != self._store.start_path:
+        if self.original is not None and self.first.name == self._store.beginning_path.name:
             return
         self._dense._agree_on(self.model)  # a warning where it has been pruned already
         self._store.save_state(self.first, self.state())
