@@ -319,7 +319,7 @@ def pool(out: Path) -> None:
         executor.submit(abs, -1).result()
 
 
-@of("Sweep", "sweeps.Sweep", "sweeps.Level")
+@of("Sweep", "sweeps.Sweep", "sweeps.Level", "sweeps.StoredSweep")
 def a_sweep(out: Path) -> None:
     model = filled(nn.utils.skip_init(nn.Linear, 5, 3))
     sweep = sparsedd.Sweep(out, model, Pruner.reaching(0.7, 3), levels=3, rewind_step=1)
@@ -335,6 +335,7 @@ def a_sweep(out: Path) -> None:
         repr((level, level.sparsity, level.record(train=evaluation, test=evaluation)))
     dir(copy.copy(sweep.records[1])), hash(sweep.records[1]), sweep.records[1]["seconds"], sweep.records[1].diverged
     repr((sweep, sweep.records, sweep.curves(), sweep.mask(1), sweep.weights(1)))
+    assert sweeps.StoredSweep(out).records == sweep.records
     sweep.export(2, out / "net.pt")
     sweep.derive(1, "norm", lambda model: model.weight.norm().item())
 

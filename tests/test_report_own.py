@@ -103,6 +103,7 @@ def test_without_accuracies_there_are_levels_and_a_word_on_what_to_record(tmp_pa
     assert "Advice" not in page.said("h3") and "phase" not in page.said("th").split()
 
 
+@pytest.mark.filterwarnings("ignore:level 2 has diverged")
 def test_a_sweep_that_has_no_level_or_diverged_says_so(tmp_path, capsys):
     own = Sweep(tmp_path / "a", net(), levels=3)
     for _ in own:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +40,7 @@ from sparsedd.experiments import (
 from sparsedd.fleet import Fleet
 from sparsedd.phases import Phase, advise, boundaries, double_descent, phases
 from sparsedd.sparse import SparseLinear
-from sparsedd.sweeps import Level
+from sparsedd.sweeps import Level, StoredSweep
 
 matplotlib.use("agg")
 S, TRAIN, TEST = [0, 0.5, 0.9], [1.0, 1.0, 0.5], [0.8, 0.7, 0.85]
@@ -62,6 +63,12 @@ def enforced() -> Any:
 def rewinder() -> Rewinder:
     model = net()
     return Rewinder(step=1000, model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+
+
+def stored() -> StoredSweep:
+    with TemporaryDirectory() as out:
+        next(iter(Sweep(out, net(), levels=1))).record()
+        return StoredSweep(out)
 
 
 def filled() -> Tables:
@@ -94,6 +101,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "sparsedd.experiments.Figure": lambda: FIGURES["48"],
     "sparsedd.experiments.Finding": lambda: Finding(Path("runs") / SWEEP[1].folder, "a sentence " * 20),
     "sparsedd.Sweep": lambda: Sweep("runs", net(), Pruner(scores.random(3), 1 / 3, "layer"), levels=32),
+    "sparsedd.sweeps.StoredSweep": stored,
     "sparsedd.sweeps.Level": lambda: Level(SimpleNamespace(levels=32), 3, Mask.dense(net()), 0, print),
     "sparsedd.sweeps.Record": lambda: replace(LEVEL, learning_distance=None),
     "sparsedd.experiments.Line": lambda: Line("direction 4", tuple(np.linspace(-1, 1, 101).tolist()), **MEASURES),

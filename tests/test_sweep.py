@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from helpers import bits, filled
@@ -15,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 import sparsedd
 from sparsedd import Mask, Pruner, Rewinder, Sweep, metrics, phases, scores
-from sparsedd.sweeps import FINETUNING, LR_REWINDING, LTR, SCRATCH, Record
+from sparsedd.sweeps import FINETUNING, LR_REWINDING, LTR, SCRATCH, Record, StoredSweep
 
 STEPS = 4  # of an epoch
 
@@ -168,9 +170,20 @@ def test_tickets_of_another_sweep(tmp_path):
         train(sweep)
         assert [sweep.mask(k) for k in range(3)] == [source.mask(k) for k in range(3)]
     other = Sweep(tmp_path / "early", net(5), levels=4, tickets=source)
-    with pytest.raises(RuntimeError, match="whose masks are taken, has no level 3 yet: run that sweep first"):
+    with pytest.raises(RuntimeError, match="whose masks are taken, has 3 of 4 levels: run that sweep first, or ask for"):
         train(other)
-    assert len(other.records) == 3
+    assert not other.records, "before any training"
+
+
+def test_tickets_of_another_model_are_refused_at_once(tmp_path):
+    source = Sweep(tmp_path / "source", net(), Pruner(fraction=0.4), levels=2)
+    with pytest.raises(FileNotFoundError, match="config.json: run that sweep first"):
+        Sweep(tmp_path / "other", net(), levels=2, tickets=source)
+    train(source)
+    for options in ({"model": net(width=7)}, {"model": net(), "names": ["0.weight"]}):
+        with pytest.raises(ValueError, match=r"of other weights: .*(0.weight is \[7, 5\]|3.weight is \"missing\").*same model"):
+            Sweep(tmp_path / "other", **options, levels=2, tickets=source.path)
+    assert not (tmp_path / "other").exists()
 
 
 def test_gradients_are_read_at_the_record(tmp_path):
@@ -226,7 +239,8 @@ def test_a_level_that_diverged_ends_the_sweep(tmp_path):
         with torch.no_grad():
             sweep.model[0].weight.mul_(level.mask["0.weight"]).add_(torch.nan if level.number else 0.0)
             level.mask.apply_(sweep.model)
-        level.record(train=metrics.evaluate(sweep.model, [TEST]), test_accuracy=0.5)
+        with pytest.warns(match="level 1 has diverged.*take another folder") if level.number else nullcontext():
+            level.record(train=metrics.evaluate(sweep.model, [TEST]), test_accuracy=0.5)
     assert [record.diverged for record in sweep.records] == [False, True]
     assert sweep.records[1].learning_distance is None
     assert not list(sweep)
@@ -381,6 +395,11 @@ def test_a_score_is_remembered_by_its_name(tmp_path):
         ({"config": {"lr": float("nan")}}, TypeError, r"config\['lr'\] must be JSON"),
         ({"keep": "none"}, ValueError, "keep must be one of 'all', 'last'"),
         ({"tickets": "nowhere"}, FileNotFoundError, "tickets must be a Sweep or its folder"),
+        (
+            {"retraining": SCRATCH, "reinit": lambda model: None},
+            TypeError,
+            r"reinit must take \(model, seed\), got .* too many",
+        ),
         ({"model": nn.Linear(3, 2, device="meta")}, RuntimeError, "on the meta device"),
         ({"rewind_step": -1}, ValueError, "rewind_step must be at least 0"),
     ],
@@ -445,6 +464,54 @@ def test_keep_last_keeps_the_masks_and_the_last_weights(tmp_path):
     with pytest.raises(ValueError, match="keep='last' has kept no weights of level 1"):
         sweep.export(1, tmp_path / "x.pt")
     sweep.export(2, tmp_path / "x.pt")
+
+
+def test_more_levels_of_one_shot_without_the_dense_weights_say_the_way_out(tmp_path):
+    train(Sweep(tmp_path, net(), levels=2, keep="last", one_shot=True))
+    with pytest.raises(ValueError, match=r"masks end at level 1. Begin anew in another folder, with levels=3 from the first"):
+        train(Sweep(tmp_path, net(), levels=3, keep="last", one_shot=True))
+    assert levels_of(Sweep(tmp_path, net(), levels=2, keep="last", one_shot=True)) == [0, 1]
+
+
+@pytest.mark.parametrize("one_shot", [True, False])
+def test_a_level_that_keeps_no_weight_is_named(one_shot, tmp_path):
+    sweep = Sweep(tmp_path, net(), Pruner(fraction=0.95), levels=3, one_shot=one_shot)
+    with pytest.raises(
+        ValueError, match=r"level 2, of nominal sparsity 99.75%, can't be pruned: .*levels=2, .*Pruner.reaching"
+    ):
+        train(sweep)
+    assert levels_of(sweep) == [0, 1]
+
+
+def test_a_stored_sweep_is_read_without_its_model(tmp_path, monkeypatch):
+    sweep = train(Sweep(tmp_path / "a", net(), levels=3, seed=4, config={"lr": 0.1}, rewind_step=2, keep="last"))
+    before = found(sweep.path)
+    stored = StoredSweep(sweep.path)
+    assert (stored.seed, stored.levels, stored.config, stored.path) == (4, 3, {"lr": 0.1}, sweep.path)
+    assert stored.records == sweep.records
+    assert all(map(np.array_equal, stored.curves(), sweep.curves()))
+    assert stored.mask(1) == sweep.mask(1)
+    assert {name: bits(t) for name, t in stored.weights(2).items()} == {name: bits(t) for name, t in sweep.weights(2).items()}
+    with pytest.raises(ValueError, match="keep='last' has kept no weights of level 1"):
+        stored.weights(1)
+    with pytest.raises(TypeError, match="has no model to train: make a Sweep"):
+        list(stored)
+    with pytest.raises(FileNotFoundError, match="no sweep has begun in .*pass the folder of one seed"):
+        StoredSweep(tmp_path)
+    assert found(sweep.path) == before
+
+
+def test_a_buffer_that_grows_is_named_with_what_to_do(tmp_path):
+    model = net()
+    model.register_buffer("seen", torch.zeros(1))
+    sweep = Sweep(tmp_path, model, levels=2)
+    with pytest.raises(
+        ValueError, match=r"'seen' is torch.float32 \(1,\) there and torch.float32 \(2,\) in the model.*persistent"
+    ):
+        for level in sweep:
+            model.seen = torch.zeros(2)
+            level.record()
+    assert levels_of(sweep) == [0]
 
 
 def test_records_are_values():
@@ -546,7 +613,8 @@ def test_a_bias_that_is_not_finite_has_diverged(tmp_path):
     sweep = Sweep(tmp_path, net(), levels=2)
     for level in sweep:
         sweep.model[0].bias.data.fill_(torch.nan)
-        assert level.record().diverged
+        with pytest.warns(match="level 0 has diverged"):
+            assert level.record().diverged
     assert levels_of(sweep) == [0]
 
 
@@ -588,6 +656,8 @@ def test_a_file_of_the_sweep_is_not_exported_over(tmp_path):
     sweep = train(Sweep(tmp_path, net(), levels=1))
     with pytest.raises(ValueError, match="is a file of the sweep itself"):
         sweep.export(0, tmp_path / "00.weights.safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder, and path must be a file to write"):
+        sweep.export(0, tmp_path)
 
 
 # ---------------------------------------------------------------- several processes

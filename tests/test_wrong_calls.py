@@ -1244,7 +1244,8 @@ EXEMPT = {
     *("sweeps.Curves.of", "experiments.Figure.is_of"),
     *("scores.Score", "noise.Noise", "data.Augmentation", "data.Flip", "data.digits", "data.mnist"),
     # those of a sweep are in test_sweep.py
-    *(f"{home}Sweep{name}" for home in ("", "sweeps.") for name in ("", ".derive", ".export", ".mask", ".weights")),
+    *(f"{home}Sweep{name}" for home in ("", "sweeps.") for name in ("", ".derive", ".export")),
+    *(f"sweeps.StoredSweep{name}" for name in ("", ".mask", ".weights")),
     *(f"sweeps.Level{name}" for name in ("", ".enforce", ".epochs", ".reached", ".record")),
     *(f"experiments.Measures{name}" for name in ("", ".curves", ".directions", ".landmark", ".line")),
     *("experiments.Drawing", "experiments.Effect", "experiments.judge", "fleet.Fleet.train"),

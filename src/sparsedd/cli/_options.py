@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sparsedd import _checks
 from sparsedd.experiments import PRESETS, Experiment
-from sparsedd.sweeps._workers import cores
+from sparsedd.sweeps._workers import count_cores
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -106,7 +106,7 @@ def _import(module: str, where: str) -> Any:
 
 def count_processes(options: argparse.Namespace) -> int:
     """Return how many processes share the work."""
-    return options.processes or (cores() if options.device == "cpu" and not options.fleet else 1)
+    return options.processes or (count_cores() if options.device == "cpu" and not options.fleet else 1)
 
 
 def drawable() -> None:

@@ -15,7 +15,7 @@ from sparsedd.experiments._experiment import SCALES, family_of
 from sparsedd.experiments._panel import name_flips
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.report import combine, describe_last_level, read_experiments, write_report
-from sparsedd.sweeps._workers import watched, workers
+from sparsedd.sweeps._workers import watch, workers
 
 EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
@@ -70,7 +70,7 @@ def command(options: argparse.Namespace) -> None:
     levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
     there, total = sum(map(len, levels.values())), len(wanted) * preset.levels
     with workers(count) as pool, Progress(options.preset, "levels", total, there) as progress:
-        for _ in watched(pool, tasks):
+        for _ in watch(pool, tasks):
             levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
             complete = min(map(len, levels.values()))
             for level in range(done + 1, complete + 1):

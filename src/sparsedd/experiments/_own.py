@@ -18,7 +18,7 @@ import torch
 from sparsedd import _checks, _random
 from sparsedd._ambient import undisturbed
 from sparsedd.data import Data
-from sparsedd.sweeps._config import checked
+from sparsedd.sweeps._config import copy_json
 
 WHY = "An experiment's key holds its name, which must lead to it in every process and on every machine"
 
@@ -182,7 +182,7 @@ def digest_of(data: Data) -> str:
 
 
 def _named(value: Any) -> Any:
-    """Return what of a function has the name: itself, a partial's, or the class of an instance."""
+    """Return the part of a function that has a name: itself, a partial's function, or the class of an instance."""
     if isinstance(value, partial):
         return value.func
     return type(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -236,7 +236,7 @@ def _plain(what: str, value: Any) -> Any:
         return int(value) if isinstance(value, Integral) else float(str(value))
     if callable(value):
         return own(what, value).to_json()
-    return checked(value, what)
+    return copy_json(value, what)
 
 
 def _check_inputs(name: str, data: Data) -> None:
@@ -250,7 +250,7 @@ def _check_inputs(name: str, data: Data) -> None:
 
 @contextmanager
 def seeded(model: object, *key: int | str) -> Iterator[None]:
-    """A block in which what a model of the user's own draws, for Dropout say, depends on the key alone."""
+    """Make what a model of the user's own draws in the block, for Dropout say, depend on the key alone."""
     if not isinstance(model, Own):  # others draw nothing
         yield
         return
@@ -261,7 +261,7 @@ def seeded(model: object, *key: int | str) -> Iterator[None]:
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """A block in which what the caller has set for torch changes no number, and that leaves the generators as they were."""
+    """Keep what the caller has set for torch from changing a number in the block, and leave the generators as they were."""
     default = torch.get_default_dtype()
     try:
         with _random.untouched(), undisturbed():

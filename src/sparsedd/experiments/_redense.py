@@ -24,7 +24,7 @@ from sparsedd.experiments._train import in_order, sgd, train
 from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps._json import build
 from sparsedd.sweeps._record import Curves, Record
-from sparsedd.sweeps._store import fitting
+from sparsedd.sweeps._store import check_fit
 
 PathLike = str | os.PathLike[str]
 REDENSE = "re-dense net"
@@ -118,9 +118,9 @@ def redense(
         return record
     task = Task(experiment, device)
     began, model, momentum = time.perf_counter(), deepcopy(task.original), store.momentum(level)
-    model.load_state_dict(fitting(store.weights_path(level), store.weights(level), model.state_dict()))
+    model.load_state_dict(check_fit(store.weights_path(level), store.weights(level), model.state_dict()))
     if experiment.momentum:
-        fitting(store.momentum_path(level), momentum, dict(model.named_parameters()))
+        check_fit(store.momentum_path(level), momentum, dict(model.named_parameters()))
     execution = task.execution(model, Mask.dense(model, task.names))
     optimizer, rate = sgd(execution.model, experiment, momentum), factor * task.rate(task.steps - 1)
     [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
@@ -139,7 +139,7 @@ def redense_weights(experiment: Experiment, level: int, out: PathLike, factor: f
     tensors, of, _ = read_redense(path)
     if of != store.digest(level):
         raise ValueError(f"{path} was made of another net: call redense again.")
-    return fitting(path, tensors, store.weights(level))
+    return check_fit(path, tensors, store.weights(level))
 
 
 def read_redense(path: Path) -> tuple[dict[str, Tensor], str, Redense]:

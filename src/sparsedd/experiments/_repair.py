@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -15,10 +14,10 @@ from sparsedd.experiments._redense import directions, interpolation, redense
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task
-from sparsedd.experiments._verify import DERIVED, faults, folders, open_folder, verify
+from sparsedd.experiments._verify import DERIVED, find_faults, folders, open_folder, verify
 from sparsedd.sweeps._repair import take_out
 from sparsedd.sweeps._store import Store as Folder
-from sparsedd.sweeps._verify import Finding, digest, join_lines, whole_lines
+from sparsedd.sweeps._verify import Finding, digest, join_lines, read_file, whole_lines
 
 
 def repair(
@@ -78,7 +77,7 @@ def _takes_masks(store: Folder) -> bool:
 
 
 def _repaired(store: Store, experiment: Experiment, device: torch.device) -> None:
-    found = faults(store)
+    found = find_faults(store)
     if not found:
         return
     if unknown := [part for part in owns(experiment) if part.function is None]:
@@ -119,7 +118,7 @@ def _again(store: Store, number: int, lines: dict[int, str], device: torch.devic
             line = lines[number]
             written = store.read(number, line)[1]
         else:  # nothing else vouches for the files that are there
-            written = {path.name: str(digest(path)) for path in store.files(number) if _whole(path)}
+            written = {path.name: str(digest(path)) for path in store.files(number) if read_file(path, _files.read_sealed).ok}
         if any(computed.get(name) != written[name] for name in written):
             raise ValueError(
                 f"level {number} came out otherwise here, as on another machine, device or number of threads. To compute it "
@@ -129,11 +128,3 @@ def _again(store: Store, number: int, lines: dict[int, str], device: torch.devic
             if path.name in computed and digest(path) != computed[path.name]:
                 _files.write(path, (aside.path / path.name).read_bytes())
     return line
-
-
-def _whole(path: Path) -> bool:
-    try:
-        _files.read_sealed(path)
-    except (ValueError, OSError):
-        return False
-    return True

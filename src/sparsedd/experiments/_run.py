@@ -7,18 +7,18 @@ from copy import deepcopy
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sparsedd import _checks, models
 from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
-from sparsedd._pruner import Pruner
 from sparsedd._state import read_tensors
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task
 from sparsedd.sweeps import Level, Record, Sweep
+from sparsedd.sweeps._masks import Masks
 from sparsedd.sweeps._ranks import Ranks
 
 
@@ -72,12 +72,11 @@ class Run(Sweep):
             one_shot=e.one_shot,
             seed=e.seed,
         )
-        self._store: Store = store
+        self._store = self._net._store = store
+        self._net.original = read_tensors(task.original)
         self._config = {"key": e.key, **e.config()}
         self._ranks = Ranks(alone=True)
-        if e.tickets_of is not None:
-            original = replace(e, retraining=e.tickets_of, tickets_of=None)
-            self._tickets, self._source = Store(out, original), run(original, out, device=device)
+        self._masks = _Masks(self, out, device)
 
     @undisturbed()
     def finish(self, levels: Iterator[Level]) -> Record | None:
@@ -88,33 +87,37 @@ class Run(Sweep):
     def _same(self) -> bool:
         return (self.path / "config.json").exists()  # what is in it, the store has compared
 
-    def _reach(self, number: int) -> bool:
-        """Run the experiment whose masks are taken as far as a level; False where it has diverged before."""
-        assert self._tickets is not None
-        return number < len(self._tickets.levels()) or any(record.level == number for record in self._source)
-
     def _draw(self, model: nn.Module, seed: int) -> None:
         if isinstance(self.task.experiment.model, Own):
             model.load_state_dict(self.task.model(seed).state_dict())
         else:
             models.initialize_(model, seed, self.task.experiment.initialization)
 
-    def _pruned(self, number: int, mask: Mask) -> Mask:
-        source = 0 if self.one_shot else number - 1
-        return self.task.prune(self.model, source, lambda pruner: self._prune(pruner, number, mask))
 
-    def _prune(self, pruner: Pruner, number: int, mask: Mask) -> Mask:
+class _Masks(Masks):
+    """The masks of an experiment: pruned by its scores, or those of another one, which runs as far as they are needed."""
+
+    def __init__(self, sweep: Run, out: str | os.PathLike[str], device: str | torch.device) -> None:
+        self._task, e = sweep.task, sweep.task.experiment
+        tickets = None
+        if e.tickets_of is not None:
+            original = replace(e, retraining=e.tickets_of, tickets_of=None)
+            tickets, self._source = Store(out, original), run(original, out, device=device)
+        super().__init__(
+            sweep._net, sweep._dense, sweep._store, e.pruner, levels=e.levels, one_shot=e.one_shot, tickets=tickets
+        )
+
+    def reach(self, number: int) -> bool:
+        if self.tickets is None:
+            return True
+        return number < len(self.tickets.levels()) or any(record.level == number for record in self._source)
+
+    def prune(self, number: int, mask: Mask) -> Mask:
         """Prune without a word of layers that have become empty: the report says which."""
-        if self.one_shot:
-            return pruner._prune_to(self.model, pruner.sparsity(number), mask)
-        return pruner._prune(self.model, mask)
-
-    def _beginning(self) -> dict[str, Tensor]:
-        return read_tensors(self.task.original)
-
-    def _save_beginning(self) -> None:
-        if not self.rewind_step:  # else it is drawn anew
-            super()._save_beginning()
+        model, source = self._net.model, 0 if self._one_shot else number - 1
+        if self._one_shot:
+            return self._task.prune(model, source, lambda p: p._prune_to(model, p.sparsity(number), mask))
+        return self._task.prune(model, source, lambda p: p._prune(model, mask))
 
 
 def reinit(experiment: Experiment, out: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Iterator[Record]:

@@ -12,7 +12,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
-from sparsedd.sweeps._workers import pinned
+from sparsedd.sweeps._workers import WHY_DEAD, pinned
 
 T = TypeVar("T")
 
@@ -85,8 +85,8 @@ def run_all(
             future.cancel()  # those that have not begun
         if isinstance(error, BrokenExecutor):
             raise RuntimeError(
-                f"a process of the executor has died: was it killed, or out of memory? All finished levels are in {out}. "
-                "With a new executor, the same call goes on from there."
+                f"a process of the executor has died: {WHY_DEAD} All finished levels are in {out}. With a new executor, the "
+                "same call goes on from there."
             ) from error
         raise
     if failed:
@@ -95,7 +95,7 @@ def run_all(
 
 
 def _failure(failed: Mapping[Experiment, Exception], wanted: Sequence[Experiment], out: object) -> Exception:
-    """What is raised when experiments have failed: a wrong value, a wrong type, or else a wrong state, as the first of them."""
+    """Return the error to raise when experiments have failed, of the kind of the first: wrong value, type or state."""
     experiment, error = next(iter(failed.items()))
     called = f"{make_labels(wanted)[experiment]}, seed {experiment.seed}"
     kind = next((kind for kind in (ValueError, TypeError) if isinstance(error, kind)), RuntimeError)
@@ -108,7 +108,7 @@ def _failure(failed: Mapping[Experiment, Exception], wanted: Sequence[Experiment
 def work(
     experiments: Sequence[Experiment], out: str | os.PathLike[str], *, device: str | torch.device = "cpu"
 ) -> dict[Experiment, list[Record]]:
-    """The task of a worker process: run experiments side by side, a level of each in turn.
+    """Run experiments side by side in a worker process, a level of each in turn.
 
     It works on one thread, so that the bits of a result don't depend on how many processes there are. A process that
     :mod:`multiprocessing` has started ends with the one that started it.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.sweeps._config import text_of
+from sparsedd.sweeps._config import format_config
 from sparsedd.sweeps._store import Store as Folder
 
 
@@ -67,7 +67,7 @@ class Store(Folder):
 
 
 def _text(experiment: Experiment) -> str:
-    return text_of({"key": experiment.key, **experiment.config()})
+    return format_config({"key": experiment.key, **experiment.config()})
 
 
 def _read(path: Path) -> Experiment:

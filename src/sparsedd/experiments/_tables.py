@@ -74,12 +74,12 @@ class Tables:
         return f"Tables({', '.join(f'{len(getattr(self, name)):,} rows of {name}' for name in TABLES)})"
 
     def add_levels(self, experiment: Experiment, levels: Iterable[Record]) -> None:
-        """A row for each level."""
+        """Add a row for each level."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
         self.levels += [row for level in levels for row in level_rows(self._key(experiment), [level])]
 
     def _key(self, experiment: Experiment) -> Row:
-        """The columns that say whose a row is; those of one name are told apart as soon as there are two."""
+        """Return the columns that say whose a row is; two experiments of one name are told apart."""
         if (one := replace(experiment, seed=0)) not in self._labels:
             before, self._labels = self._labels, make_labels([*self._labels, one])
             renamed = {(old, e.scale): self._labels[e] for e, old in before.items() if self._labels[e] != old}
@@ -88,14 +88,14 @@ class Tables:
         return {"experiment": self._labels[one], "scale": experiment.scale, "seed": experiment.seed}
 
     def add_curves(self, experiment: Experiment, level: int, training: str, curves: Curves) -> None:
-        """A row for each epoch of the curves."""
+        """Add a row for each epoch of the curves."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
         head = self._key(experiment) | {"level": level, "training": training}
         for k, epoch in enumerate(curves.epoch):
             self.epochs.append(head | {"epoch": epoch} | {name: getattr(curves, name)[k] for name in MEASURES})
 
     def add_line(self, experiment: Experiment, level: int, line: Line) -> None:
-        """A row for each point of the line."""
+        """Add a row for each point of the line."""
         _checks.kind("experiment", experiment, Experiment, "an Experiment")
         head = self._key(experiment) | {"level": level, "line": line.name}
         for k, alpha in enumerate(line.alpha):
@@ -103,7 +103,7 @@ class Tables:
 
     @property
     def scale(self) -> Any:
-        """Of the experiments, which must be the same for all.
+        """The scale of the experiments, which must be the same for all.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class Tables:
         return scales[0]
 
     def frame(self, name: Literal["levels", "epochs", "lines"] = "levels") -> Any:
-        """One of the tables as a ``pandas.DataFrame``, in which a missing number is NaN.
+        """Return one of the tables as a ``pandas.DataFrame``, in which a missing number is NaN.
 
         ``pandas.DataFrame(tables.levels)`` is nearly the same, but does not know the type of a column that has no value.
         ``tables.frame().to_parquet("levels.parquet")`` writes it for other programs.
@@ -208,7 +208,7 @@ def write_table(path: str | os.PathLike[str], rows: Sequence[Row], name: str = "
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of one of the tables, none where there is no file."""
+    """Read the rows of one of the tables, none where there is no file."""
     columns = TABLES[path.stem]
     if not path.exists():
         return []

@@ -11,6 +11,8 @@ from sparsedd import _checks
 from sparsedd.experiments import _redense
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
+from sparsedd.sweeps._config import open_store
+from sparsedd.sweeps._record import Record
 from sparsedd.sweeps._store import OF_LEVEL, sha256
 from sparsedd.sweeps._store import Store as Folder
 from sparsedd.sweeps._verify import (
@@ -18,13 +20,10 @@ from sparsedd.sweeps._verify import (
     check_seal,
     describe,
     fault,
-    level_faults,
-    lines_faults,
-    open_store,
+    faults,
     read_file,
     whole_lines,
 )
-from sparsedd.sweeps._verify import faults as own_faults
 
 OF_EXPERIMENT = re.compile(r".+-(smoke|mini|small|paper)-[0-9a-f]{8}/seed-\d+")
 SWEEP = b'"sweep"'
@@ -99,21 +98,36 @@ def open_folder(folder: Path) -> Folder | Finding:
         return Finding(folder / "config.json", str(error))
 
 
+def read_folders(path: Path) -> tuple[dict[Path, list[Record]], list[Finding]]:
+    """Return the levels of each sweep under a path that can be read, by its folder, and a finding for each that can't."""
+    levels, damaged = {}, []
+    for folder in folders(path):
+        store = open_folder(folder)
+        try:
+            if isinstance(store, Finding):
+                damaged.append(store)
+            else:
+                levels[folder] = store.levels()
+        except (ValueError, OSError) as error:
+            damaged.append(Finding(folder / "levels.jsonl", str(error)))
+    return levels, damaged
+
+
 def _verify_folder(folder: Path) -> list[Finding]:
     """Return a finding for a sweep, or one for each file of it that is damaged."""
     store = open_folder(folder)
     if isinstance(store, Finding):
         files = (read_file(path, check_seal) for path in sorted(folder.glob("*.safetensors")))
         return [store, *(file for file in files if not file.ok)]
-    return describe(store, faults(store) if isinstance(store, Store) else own_faults(store))
+    return describe(store, find_faults(store))
 
 
-def faults(store: Store) -> list[Finding]:
-    """Return the files of an experiment that are damaged or missing."""
-    return [*lines_faults(store), *level_faults(store), *_derived_faults(store)]
+def find_faults(store: Folder) -> list[Finding]:
+    """Return the files of a sweep that are damaged or missing; of an experiment, also those made of its levels."""
+    return faults(store, _derived_faults if isinstance(store, Store) else None)
 
 
-def _derived_faults(store: Store) -> Iterator[Finding]:
+def _derived_faults(store: Folder) -> Iterator[Finding]:
     """Yield what is wrong with what was made of levels, and with files that nobody knows."""
     lines = whole_lines(store)
     for path in sorted(store.path.glob("*.safetensors")):
@@ -133,7 +147,7 @@ def _derived_faults(store: Store) -> Iterator[Finding]:
 
 
 def _table(path: Path) -> Finding:
-    """Whether a table is one, and how long: nothing vouches for its numbers."""
+    """Check that the table parses and count its rows; tables are not sealed."""
     rows: list[object] = []
     found = read_file(path, lambda path: rows.extend(read_rows(path)))
     return replace(found, message=f"{path}: a table of {len(rows):,} rows; tables carry no seal") if found.ok else found

@@ -13,10 +13,9 @@ from sparsedd import _files
 from sparsedd.experiments import Experiment, Store
 from sparsedd.experiments._experiment import family_of
 from sparsedd.experiments._verify import folders, is_own
-from sparsedd.sweeps._config import FREE, read_config
+from sparsedd.sweeps._config import FREE, open_store, read_config
 from sparsedd.sweeps._record import Record
 from sparsedd.sweeps._store import Store as Folder
-from sparsedd.sweeps._verify import open_store
 
 NUMBER = re.compile(r"seed-(\d{1,18})")
 

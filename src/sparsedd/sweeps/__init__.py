@@ -3,6 +3,7 @@
 from sparsedd.sweeps._level import Level
 from sparsedd.sweeps._record import Curves, Record
 from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, LTR, METHODS, SCRATCH, Retraining, Schedule, multistep
+from sparsedd.sweeps._stored import StoredSweep
 from sparsedd.sweeps._sweep import Sweep
 from sparsedd.sweeps._workers import workers
 
@@ -17,6 +18,7 @@ __all__ = [
     "Record",
     "Retraining",
     "Schedule",
+    "StoredSweep",
     "Sweep",
     "multistep",
     "workers",

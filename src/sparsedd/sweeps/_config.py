@@ -16,27 +16,27 @@ from sparsedd._parameters import abridge
 from sparsedd._pruner import Pruner
 from sparsedd._state import read_tensors
 from sparsedd.sweeps._retraining import Retraining
-from sparsedd.sweeps._store import sha256
+from sparsedd.sweeps._store import Store, sha256
 
 FREE = ("levels", "keep")  # what may change from one run to the next
 
 
-def checked(value: Any, place: str = "config") -> Any:
+def copy_json(value: Any, place: str = "config") -> Any:
     """Return a copy of JSON; TypeError that names the place of what is none."""
     if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and isfinite(value)):
         return value
     if isinstance(value, list | tuple):
-        return [checked(item, f"{place}[{k}]") for k, item in enumerate(value)]
+        return [copy_json(item, f"{place}[{k}]") for k, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             _checks.kind(f"a key of {place}", key, str, "a string")
-        return {key: checked(item, f"{place}[{key!r}]") for key, item in value.items()}
+        return {key: copy_json(item, f"{place}[{key!r}]") for key, item in value.items()}
     raise TypeError(
         f"{place} must be JSON (finite numbers, strings, lists, dicts), got {value!r:.60} of {type(value).__name__}."
     )
 
 
-def described(
+def describe_sweep(
     model: nn.Module,
     mask: Mask,
     pruner: Pruner,
@@ -47,20 +47,20 @@ def described(
     own = {
         "model": {name: [list(tensor.shape), str(tensor.dtype)] for name, tensor in read_tensors(model).items()},
         "names": list(mask),
-        "pruner": {"score": name_of(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
+        "pruner": {"score": name_function(pruner.score), "fraction": str(pruner.fraction), "scope": pruner.scope},
         "retraining": {"weights": retraining.weights, "schedule": retraining.schedule},
         **more,
     }
     return {"sweep": 1, "key": sha256({key: value for key, value in own.items() if key not in FREE}), **own}
 
 
-def name_of(function: Callable[..., Any] | str) -> str:
+def name_function(function: Callable[..., Any] | str) -> str:
     """Return a name by which another function is noticed: importable, with the arguments that it holds."""
     if isinstance(function, str):
         return function
     if isinstance(function, partial):
         given = [*map(repr, function.args), *(f"{key}={value!r}" for key, value in sorted(function.keywords.items()))]
-        return f"{name_of(function.func)}({', '.join(given)})"
+        return f"{name_function(function.func)}({', '.join(given)})"
     kind: Any = function if hasattr(function, "__qualname__") else type(function)
     name = f"{kind.__module__}:{kind.__qualname__}"
     if is_dataclass(function) and not isinstance(function, type):
@@ -68,7 +68,7 @@ def name_of(function: Callable[..., Any] | str) -> str:
     return name
 
 
-def text_of(config: Mapping[str, Any]) -> str:
+def format_config(config: Mapping[str, Any]) -> str:
     """Return ``config.json``."""
     return json.dumps(config, indent=2) + "\n"
 
@@ -79,7 +79,7 @@ def read_config(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode()
         config: dict[str, Any] = _checks.kind("it", _files.parse_json(text), dict, "a mapping")
         own = {key: value for key, value in config.items() if key not in ("sweep", "key", *FREE)}
-        if config.get("sweep") != 1 or config.get("key") != sha256(own) or text_of(config) != text:
+        if config.get("sweep") != 1 or config.get("key") != sha256(own) or format_config(config) != text:
             raise ValueError("it was altered")
     return config
 
@@ -104,7 +104,48 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def refuse_another(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError unless two configurations are of one sweep; the message lists what differs."""
-    if found := differences(before, now):
-        raise ValueError(f"{path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")
+def is_written(store: Store, config: dict[str, Any]) -> bool:
+    """Return whether a folder has this configuration; ValueError that lists what differs where another sweep has levels.
+
+    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone.
+    """
+    path, begun = store.path / "config.json", bool(store.lines())
+    if not path.exists():
+        if begun:
+            raise ValueError(f"{store.path} has levels and no config.json: restore it, or take another folder.")
+        return False
+    before = read_config(path)
+    if begun and (found := differences(before, config)):
+        raise ValueError(f"{store.path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")
+    if begun and before["keep"] == "last":
+        config["keep"], store.last = "last", True
+    return before == config
+
+
+def open_store(folder: Path) -> Store:
+    """Return the store of a sweep by its ``config.json``; ValueError where that is not what was written."""
+    path = folder / "config.json"
+    try:
+        config = read_config(path)
+        with _files.blame(path, "the configuration of a sweep"):
+            levels, step = (_checks.whole(name, config[name]) for name in ("levels", "rewind_step"))
+            _checks.one_of("keep", config["keep"], ("all", "last"))
+            return Store(folder, levels, beginning=step > 0, last=config["keep"] == "last")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error} Restore it from a copy: it says what the levels are of.") from error
+
+
+def open_tickets(place: Any, dense: Mask) -> tuple[Store, str]:
+    """Return the store of a sweep whose masks fit a model, and its key; an error says what differs."""
+    folder = _checks.path("tickets", place)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(
+            f"tickets must be a Sweep or its folder, and there is no {folder / 'config.json'}: run that sweep first."
+        )
+    config = read_config(folder / "config.json")
+    theirs = {name: config["model"][name][0] for name in config["names"]}
+    if found := differences(theirs, {name: list(keep.shape) for name, keep in dense.items()}):
+        raise ValueError(
+            f"the masks of {folder} are of other weights: {abridge(found)}. Take tickets of the same model and names=."
+        )
+    return open_store(folder), config["key"]

@@ -119,7 +119,7 @@ class Level:
         """Keep the state of the dense net at the rewind step: call it before each step where ``rewind_step`` is above 0."""
         sweep = self._sweep
         if self.number == 0 and _checks.whole("step", step) == sweep.rewind_step > 0:
-            sweep._ranks.first(lambda: sweep._store.save_state(sweep._store.start_path, sweep._state()))
+            sweep._ranks.first(lambda: sweep._store.save_state(sweep._store.start_path, sweep._net.state()))
 
     def record(self, /, **measures: Any) -> Record:
         """Finish the level: keep what was measured, the weights and the mask of the next level. Only then does it count.
@@ -138,7 +138,13 @@ class Level:
         TypeError, ValueError
             When a measure is no number, or is NaN. Nothing is lost: the level can be recorded again.
         """
-        return self._finish(dict(flatten(measures)))
+        record = self._finish(dict(flatten(measures)))
+        if record.diverged:
+            _checks.warn(
+                f"level {self.number} has diverged: its training loss or a parameter is not finite. The sweep ends here; to "
+                "try a smaller learning rate, say, take another folder."
+            )
+        return record
 
     def _finish(
         self,
@@ -164,17 +170,17 @@ class Level:
             raise RuntimeError(f"rewind_step={sweep.rewind_step} was never reached: call level.reached(step) before each step.")
 
         def write() -> dict[str, Any]:
-            distance = sweep._distance()
+            distance = sweep._net.distance()
             took = self._clock.seconds if seconds is None else seconds
             record = Record(self.number, self.mask.sparsity, self.mask.remaining, distance, took, measures, curves)
             if not record.diverged:
-                sweep._prepare_masks(self.number, self.mask)
-            store.add(record, sweep._state(), self.mask, momentum)
+                sweep._masks.prepare(self.number, self.mask)
+            store.add(record, sweep._net.state(), self.mask, momentum)
             _files.remove(sweep._leftovers())
             return record.to_json()
 
         self.finished = Record.from_json(sweep._ranks.first(write))
-        sweep._holds = self.number
+        sweep._net.holds = self.number
         self._release()
         return self.finished
 

@@ -12,7 +12,7 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 def multistep(rate: float, milestones: Sequence[int] = (), drop: float = 0.1, warmup: int = 0) -> Schedule:
-    """A learning rate that is multiplied by ``drop`` at each milestone, after a linear rise over ``warmup`` steps.
+    """Return a learning rate that falls to ``drop`` times itself at each milestone, after a linear rise over ``warmup`` steps.
 
     η(t) = η · min(1, (t + 1) / warmup) · drop^(number of milestones ≤ t)
 
@@ -41,7 +41,7 @@ def multistep(rate: float, milestones: Sequence[int] = (), drop: float = 0.1, wa
 
 @dataclass(frozen=True)
 class Retraining:
-    """What a level starts from after pruning (He et al. 2022, A.2), on the two axes of section 2.2.
+    """The weights and the schedule that a level starts from after pruning (He et al. 2022, 2.2 and A.2).
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Retraining:
         _checks.one_of("schedule", self.schedule, ("rewind", "final", "restart"))
 
     def steps(self, schedule: Schedule, *, rewind_step: int, total: int) -> tuple[int, Schedule]:
-        """The first step of a level, and the learning rate from there to step ``total``.
+        """Return the first step of a level, and the learning rate from there to step ``total``.
 
         Parameters
         ----------

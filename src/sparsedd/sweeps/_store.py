@@ -107,7 +107,7 @@ class Store:
             content = {name: plain[name] for name in ("level", "files")}
         except (ValueError, LookupError, TypeError, RecursionError):
             raise ValueError(f"{where} is torn: {remedy}") from None
-        if line != sealed(content):
+        if line != seal_line(content):
             raise ValueError(f"{where} was altered: {remedy}")
         with _files.blame(where, "a level"):
             record, files = Record.from_json(content["level"]), content["files"]
@@ -134,17 +134,17 @@ class Store:
             has = f"{self.path / 'levels.jsonl'} has {len(before)} levels"
             raise RuntimeError(f"{has}, so the next is not level {record.level}: run the {self.word}.")
         self.configure()
-        files = {self.weights_path(record.level): _files.seal("weights", clean(weights), None)}
+        files = {self.weights_path(record.level): _files.seal("weights", to_cpu(weights), None)}
         files[self.mask_path(record.level)] = mask._bytes()
         if momentum is not None:
-            files[self.momentum_path(record.level)] = _files.seal("momentum", clean(momentum), None)
+            files[self.momentum_path(record.level)] = _files.seal("momentum", to_cpu(momentum), None)
         for path, data in files.items():
             _files.write(path, data)
         digests = {path.name: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         for path in self.states(record.level):
             if path.exists():
                 digests[path.name] = _files.digest(path)
-        lines = [*before, sealed({"level": record.to_json(), "files": digests})]
+        lines = [*before, seal_line({"level": record.to_json(), "files": digests})]
         _files.write(self.path / "levels.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
     # ---------------------------------------------------------------- files
@@ -190,6 +190,8 @@ class Store:
 
     def weights(self, level: int) -> dict[str, Tensor]:
         """Return the state at the end of a level."""
+        if self.last and level < len(self.lines()) - 1 and not self.weights_path(level).exists():
+            raise ValueError(f"keep='last' has kept no weights of level {level}: there are those of the last level.")
         return _files.unseal(self.check(self.weights_path(level), level), "weights")[0]
 
     def mask(self, level: int) -> Mask:
@@ -204,7 +206,7 @@ class Store:
 
     def save_state(self, path: Path, state: Mapping[str, Tensor]) -> None:
         """Keep the state at the rewind step or in the beginning."""
-        _files.write(path, _files.seal("weights", clean(state), None))
+        _files.write(path, _files.seal("weights", to_cpu(state), None))
 
     def state(self, path: Path) -> dict[str, Tensor]:
         """Return the state that was kept in the beginning, or at the rewind step."""
@@ -228,7 +230,7 @@ class Store:
 
     def keep(self, path: Path, kind: str, tensors: Mapping[str, Tensor], content: Any) -> None:
         """Keep what was made of a level: tensors, and JSON that says what."""
-        _files.write(path, _files.seal(kind, clean(tensors), content))
+        _files.write(path, _files.seal(kind, to_cpu(tensors), content))
 
     def kept(self, path: Path, kind: str, made_of: object, read: Callable[[Any], Value]) -> Value | None:
         """Return what ``read`` makes of the content of what was kept, if it was made of this; else None."""
@@ -241,21 +243,24 @@ class Store:
         return None
 
 
-def fitting(path: Path, state: State, like: Mapping[str, Tensor]) -> State:
+def check_fit(path: Path, state: State, like: Mapping[str, Tensor]) -> State:
     """Return the tensors of a file, which must have the names, shapes and types of others."""
     for name in {**like, **state}:
-        kinds = [(t[name].shape, t[name].dtype) if name in t else None for t in (state, like)]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"{path} does not fit the model: {name!r} is {kinds[0]}, not {kinds[1]}.")
+        here, there = (f"{t[name].dtype} {tuple(t[name].shape)}" if name in t else "missing" for t in (state, like))
+        if here != there:
+            raise ValueError(
+                f"{path} does not fit the model: {name!r} is {here} there and {there} in the model. A sweep needs the same "
+                "tensors at every level: keep what grows outside of the state dict, register_buffer(..., persistent=False)."
+            )
     return state
 
 
-def sealed(content: Mapping[str, Any]) -> str:
+def seal_line(content: Mapping[str, Any]) -> str:
     """Return a line of ``levels.jsonl``: the content and its SHA-256."""
     return json.dumps({**content, "sha256": sha256(content)})
 
 
-def clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors as a file takes them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sparsedd import _checks, _files
+from sparsedd import _files
 from sparsedd._mask import Mask
 from sparsedd._rewinder import Rewinder
 from sparsedd.sweeps._config import read_config
-from sparsedd.sweeps._store import OF_LEVEL, Store, fitting
+from sparsedd.sweeps._store import OF_LEVEL, Store, check_fit
 
 REMADE = ("magnitude", "random")  # the scores that need nothing but the weights
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What :func:`verify` says of a sweep, or of one file.
+    """A word of :func:`verify` on a sweep, or on one file.
 
     Attributes
     ----------
@@ -45,19 +45,6 @@ class Finding:
         return self.message
 
 
-def open_store(folder: Path) -> Store:
-    """Return the store of a sweep that has a ``config.json``; ValueError where that is not what was written."""
-    path = folder / "config.json"
-    try:
-        config = read_config(path)
-        with _files.blame(path, "the configuration of a sweep"):
-            levels, step = (_checks.whole(name, config[name]) for name in ("levels", "rewind_step"))
-            _checks.one_of("keep", config["keep"], ("all", "last"))
-            return Store(folder, levels, beginning=step > 0, last=config["keep"] == "last")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{error} Restore it from a copy: it says what the levels are of.") from error
-
-
 def describe(store: Store, faults: Iterable[Finding]) -> list[Finding]:
     """Return the faults of a sweep, or a finding that all is well."""
     if found := list(faults):
@@ -67,9 +54,9 @@ def describe(store: Store, faults: Iterable[Finding]) -> list[Finding]:
     return [Finding(folder, f"{folder}: ok, {len(whole_lines(store))} of {store.count} levels, {count} files", ok=True)]
 
 
-def faults(store: Store) -> list[Finding]:
-    """Return what is damaged or missing in the folder of a sweep."""
-    return [*lines_faults(store), *level_faults(store), *_other_faults(store)]
+def faults(store: Store, others: Callable[[Store], Iterator[Finding]] | None = None) -> list[Finding]:
+    """Return what is damaged or missing in the folder of a sweep; ``others`` looks at what is not of finished levels."""
+    return [*_line_faults(store), *_level_faults(store), *(others or _other_faults)(store)]
 
 
 def whole_lines(store: Store) -> dict[int, str]:
@@ -88,7 +75,7 @@ def join_lines(lines: Mapping[int, str]) -> bytes:
     return "".join(f"{lines[number]}\n" for number in sorted(lines)).encode()
 
 
-def lines_faults(store: Store) -> Iterator[Finding]:
+def _line_faults(store: Store) -> Iterator[Finding]:
     """Yield the levels of which ``levels.jsonl`` has no line, though they have finished."""
     path, lines = store.path / "levels.jsonl", whole_lines(store)
     # A run that was stopped leaves weights of the level that it was in at most, but masks of later ones.
@@ -101,14 +88,14 @@ def lines_faults(store: Store) -> Iterator[Finding]:
         yield fault(store, path, "is damaged: it is not a line for each level in turn")
 
 
-def level_faults(store: Store) -> Iterator[Finding]:
+def _level_faults(store: Store) -> Iterator[Finding]:
     """Yield the files of finished levels that are not what was written."""
     like: dict[str, Mapping[str, Tensor]] = {}  # the first weights, mask and momentum, which all others are like
 
     def fits(path: Path) -> None:
         kind = path.name.split(".")[-2].replace("start", "weights").replace("beginning", "weights")
         state = Mask.load(path) if kind == "mask" else _files.unseal(path, kind)[0]
-        fitting(path, state, like.setdefault(kind, state))
+        check_fit(path, state, like.setdefault(kind, state))
 
     lines = whole_lines(store)
     for number, line in sorted(lines.items()):

@@ -1,10 +1,9 @@
 """Worker processes of one machine: each on one thread, watched while they work, ended with the one that started them."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context, parent_process
@@ -18,6 +17,7 @@ import torch
 from sparsedd import _checks, _files
 
 T = TypeVar("T")
+WHY_DEAD = "was it killed, out of memory, or does the script start without `if __name__ == '__main__':`, which it must have?"
 PATIENCE = 10.0  # seconds, for a worker that is told to end: it does so before its next line of Python
 
 
@@ -31,7 +31,7 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
     ...     list(pool.map(abs, [-1, -2]))
     [1, 2]
     """
-    number = cores() if count is None else _checks.whole("count", count, least=1)
+    number = count_cores() if count is None else _checks.whole("count", count, least=1)
     with ProcessPoolExecutor(
         number,
         mp_context=get_context("spawn"),
@@ -39,20 +39,22 @@ def workers(count: int | None = None) -> Iterator[ProcessPoolExecutor]:
     ) as pool:
         try:
             yield pool
-        except BaseException:
+        except BaseException as error:
             _end(pool)
+            if isinstance(error, BrokenExecutor):
+                raise type(error)(f"a process of the pool has died: {WHY_DEAD} What is stored stays: run it again.") from error
             raise
 
 
-def submitted(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], T]]) -> list[Future[T]]:
-    """The tasks, given to the pool, whose processes begin here."""
-    with _unheard(signal.SIGINT):
+def submit_all(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], T]]) -> list[Future[T]]:
+    """Give the tasks to the pool, whose processes begin here."""
+    with _hold_back(signal.SIGINT):
         return [pool.submit(task) for task in tasks]
 
 
-def watched(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], object]], every: float = 0.5) -> Iterator[int]:
+def watch(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], object]], every: float = 0.5) -> Iterator[int]:
     """Have the pool do the tasks, and yield now and then how many are done, the last time when all are."""
-    pending = set(submitted(pool, tasks))
+    pending = set(submit_all(pool, tasks))
     while pending:
         finished, pending = wait(pending, timeout=every)
         for future in finished:
@@ -60,14 +62,14 @@ def watched(pool: ProcessPoolExecutor, tasks: Sequence[Callable[[], object]], ev
         yield len(tasks) - len(pending)
 
 
-def cores() -> int:
-    """How many this process may use."""
+def count_cores() -> int:
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """A signal waits until the block ends; processes that begin in it never hear it.
+def _hold_back(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back until the block ends; processes that begin in it never hear it.
 
     Ctrl-C goes to all processes of a terminal. It is for the one that has begun the others, and ends them.
     """
@@ -116,7 +118,7 @@ def pinned(function: Callable[..., T], *arguments: Any) -> T:
 
 
 class _Pinned:
-    """How many calls are on one thread, and how many threads there were before: an executor may have threads for workers."""
+    """The count of calls on one thread, and of the threads before them: an executor may have threads for workers."""
 
     lock, calls, threads = Lock(), 0, 1
 
@@ -128,7 +130,7 @@ class _Pinned:
             cls.calls += 1
             torch.set_num_threads(1)
             if (parent := parent_process()) is not None:
-                _settle(parent)
+                _watch_parent(parent)
 
     @classmethod
     def end(cls) -> None:
@@ -139,9 +141,8 @@ class _Pinned:
 
 
 @cache
-def _settle(parent: BaseProcess) -> None:
-    """Once in a process of a pool."""
-    _keep_memory()
+def _watch_parent(parent: BaseProcess) -> None:
+    """Have a process of a pool end with the one that started it, from the first call on."""
     Thread(target=_end_with, args=(parent,), name="sparsedd: end with the parent", daemon=True).start()
 
 
@@ -152,14 +153,3 @@ def _end_with(parent: BaseProcess) -> None:
     """
     parent.join()
     os._exit(1)
-
-
-def _keep_memory() -> None:
-    """Have the C library keep freed memory for the next step: mapping it anew costs a third of a small net's step."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except OSError:  # not glibc
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    for option, size in ((trim_threshold, 2**30), (top_pad, 2**26), (mmap_threshold, 2**25)):
-        mallopt(option, size)
