@@ -27,6 +27,7 @@ extensions = [
     "drawn",
     "examples",
     "executed",
+    "preview",
 ]
 exclude_patterns = ["_build", "_ext", "_generated"]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
@@ -34,6 +35,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"sparsedd {version}"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["sparsedd.css"]
 html_copy_source = False

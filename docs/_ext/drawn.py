@@ -10,10 +10,11 @@ from docutils.parsers.rst import directives
 from matplotlib import pyplot
 from sphinx.util.docutils import SphinxDirective
 
-from sparsedd.experiments import FIGURES, PRESETS, Tables
+from sparsedd.experiments import FIGURES, PRESETS, Figure, Tables
 
 RESULTS = Path(__file__).parents[2] / "results"
 SETTINGS = {"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}  # the same bytes each time, and text as text
+LARGE = {"font.size": 16, "lines.linewidth": 2.5, "legend.fontsize": 13}
 DARK = {
     **{"#ffffff": "#1b1e23", "#000000": "#e3e5e8", "#cccccc": "#5b626c", "#888888": "#9aa0a8", "#555555": "#b9bec5"},
     **{"#3a6ea5": "#7fb2e5", "#c0392b": "#ff8a7a", "#2e8b57": "#63cf95", "#b8860b": "#e2b64a", "#7d4fa3": "#c79fe8"},
@@ -43,12 +44,16 @@ def write_both(svg: str, path: Path) -> None:
     path.with_name(f"{path.name}-dark.svg").write_text(darken(svg))
 
 
-def thumbnail(folder: Path) -> str:
-    """Draw the first panel of a figure of its tables, small and in large type."""
+def load(folder: Path) -> tuple[Figure, Tables]:
+    """Return a figure of results/, on the data that it was computed with, and its tables."""
     preset = re.search(r"--on (\S+)", (folder.parent / "README.md").read_text())[1]
     tables = Tables.read(folder)
-    figure = FIGURES[folder.name].on(PRESETS[preset]).scaled(tables.scale)
-    with matplotlib.rc_context({"font.size": 16, "lines.linewidth": 2.5, "legend.fontsize": 13}):
+    return FIGURES[folder.name].on(PRESETS[preset]).scaled(tables.scale), tables
+
+
+def thumbnail(figure: Figure, tables: Tables) -> str:
+    """Draw the first panel alone, small and in large type."""
+    with matplotlib.rc_context(LARGE):
         picture = replace(figure, panels=figure.panels[:1], columns=1).draw(tables)
         picture.suptitle("")
         picture.set_size_inches(6, 4)
@@ -74,8 +79,9 @@ def write(app) -> None:
         written = small.with_name(f"{small.name}-dark.svg")
         if written.exists() and written.stat().st_mtime > max(Path(p).stat().st_mtime for p in (__file__, table)):
             continue
-        write_both((folder / "figure.svg").read_text(), path)
-        write_both(thumbnail(folder), small)
+        figure, tables = load(folder)
+        write_both(save(replace(figure, columns=min(figure.columns, 2)).draw(tables)), path)  # of a width that can be read
+        write_both(thumbnail(figure, tables), small)
 
 
 class Drawn(SphinxDirective):

@@ -9,7 +9,8 @@ HEADER = "# Sphinx inventory version 2\n# Project: {}\n# Version: \n# The remain
 def write_inventories(source: Path, folder: Path) -> dict[str, tuple[str, str]]:
     """Write an inventory for each project of the source; return its address and the file by the project's name.
 
-    A line ``[name] address`` begins a project. The lines below it are ``role name page``, where ``{}`` in the page is the name.
+    A line ``[name] address`` begins a project. The lines below it are ``role name page``, where ``{}`` in the page is the name; a
+    fourth word is the name that the page has for it.
     """
     folder.mkdir(exist_ok=True)
     found: dict[str, tuple[str, list[str]]] = {}
@@ -18,7 +19,8 @@ def write_inventories(source: Path, folder: Path) -> dict[str, tuple[str, str]]:
         if first[0] == "[":
             project = found[first[1:-1]] = second, []
         else:
-            project[1].append(f"{second} py:{first} 1 {rest[0].format(second)}#{second} -\n")
+            page, known = rest[0], rest[1] if rest[1:] else second
+            project[1].append(f"{second} py:{first} 1 {page.format(known)}#{known} -\n")
     for name, (_, lines) in found.items():
         (folder / f"{name}.inv").write_bytes(HEADER.format(name).encode() + zlib.compress("".join(lines).encode()))
     return {name: (address, str(folder / f"{name}.inv")) for name, (address, _) in found.items()}

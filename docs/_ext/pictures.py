@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import matplotlib
 import numpy as np
-from drawn import save, write_both
+from drawn import LARGE, save, write_both
 from matplotlib import pyplot
 
 from sparsedd import phases, plotting
@@ -105,9 +105,11 @@ def setup(app):
         (folder / "mnist-paper").mkdir(parents=True, exist_ok=True)
         for theme, size in product(THEMES, SIZES):
             (folder / f"double-descent-{theme}-{size}.svg").write_text(double_descent(theme, size))
-        drawn = {"memorisation": memorisation(), "comparison": example("compare_with_the_paper")}
-        for name, picture in (drawn | {"label_noise": example("label_noise", "5")}).items():
-            write_both(picture, folder / "mnist-paper" / name)
+        for suffix, settings in ("", {}), ("-small", LARGE):
+            with matplotlib.rc_context(settings):
+                write_both(memorisation(), folder / "mnist-paper" / f"memorisation{suffix}")
+                write_both(example("compare_with_the_paper"), folder / "mnist-paper" / f"comparison{suffix}")
+                write_both(example("label_noise", "5"), folder / "mnist-paper" / f"label_noise{suffix}")
 
     app.connect("builder-inited", write)
     return {"parallel_read_safe": True}

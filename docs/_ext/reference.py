@@ -88,7 +88,7 @@ class Names(SphinxDirective):
 def summary(value: object) -> str:
     """The first sentence about an object, or the value of a constant."""
     if inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property | classmethod | staticmethod):
-        text = re.split(r"(?<=\.)\s|\n\n", inspect.getdoc(value) or "")[0].replace("\n", " ")
+        text = re.split(r"(?<=\.)(?<! al\.)\s|\n\n", inspect.getdoc(value) or "")[0].replace("\n", " ")
         return re.sub(r":\w+:`[~.]?([^`<]*?)( <.*?>)?`", r"\1", text)
     text = re.sub(r"([a-z_]+[.])+(?=[A-Za-z])", "", repr(value))
     return f"``{textwrap.shorten(text, 90, placeholder=' …')}``"
@@ -125,7 +125,8 @@ def write(app) -> None:
 
 def add_tables(app, what, name, obj, options, lines) -> None:
     """Shorten the types of fields, and end the words about a module or a class with the table of what is in it."""
-    lines[:] = [re.sub(r"(?<![\w.~])(?=(\w+\.)+\w)", "~", line) if line.startswith(":type ") else line for line in lines]
+    field = r"(\*\*\w[\w, ]*\*\* \(\*)(.+?)(\*\))"  # **name** (*type*)
+    lines[:] = [re.sub(field, lambda m: m[1] + re.sub(r"\b([a-z_]\w*\.)+", "", m[2]) + m[3], line) for line in lines]
     if what == "module" or (what == "class" and name in classes()):
         lines += ["", f".. names:: {name}", ""]
     own = [full for full in classes() if what == "module" and full.rpartition(".")[0] == name]
@@ -147,10 +148,10 @@ def short(text: str) -> str:
 
 
 def shorten(app, what, name, obj, options, signature, returned):
-    """Write the short names of types, and of a constructor with many arguments their names alone."""
+    """Write the short names of types, and a constructor with many arguments without them."""
 
     if what == "class" and signature and len(inspect.signature(obj).parameters) > 15:
-        signature = f"(*, {', '.join(inspect.signature(obj).parameters)})"
+        signature = "(**fields)"
     return signature and short(signature), returned and short(returned)
 
 
