@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+KINDS = ("scrolls sideways", "image without text", "too pale", "error")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-port=0 --window-size=1400,1000".split()
 # Runs in each page before anything else: keeps its errors, also those of files that are not there.
@@ -72,7 +74,7 @@ addEventListener("load", async () => {
     }
     for (const words of frame.contentWindow.said) found.push(["error", `${url}: ${words}`]);
   }
-  fetch("/", {method: "POST", body: JSON.stringify({pages: PAGES.length, found})});
+  fetch("/", {method: "POST", body: JSON.stringify(found)});
 });
 </script>"""
 
@@ -109,26 +111,46 @@ class Server(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def faults(site, tmp_path_factory) -> list[tuple[str, str]]:
-    """What is wrong with the pages: kind, and where."""
+def look(tmp_path_factory) -> Callable[[Path], list[tuple[str, str]]]:
+    """Looks at all pages in a folder: what is wrong with them, as kind and place."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
-    answer, done = [], threading.Event()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, site=site, answer=answer, done=done)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        profile = tmp_path_factory.mktemp("profile")
-        address = f"http://127.0.0.1:{server.server_port}/look"
-        command = [browser, *FLAGS, f"--user-data-dir={profile}", address]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            done.wait(timeout=300)
-            process.terminate()
-        server.shutdown()
-    assert answer, "the browser has not come to an end"
-    assert answer[0]["pages"] > 80
-    return answer[0]["found"]
+
+    def look(site: Path) -> list[tuple[str, str]]:
+        answer, done = [], threading.Event()
+        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, site=site, answer=answer, done=done)) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            profile, address = tmp_path_factory.mktemp("profile"), f"http://127.0.0.1:{server.server_port}/look"
+            command = [browser, *FLAGS, f"--user-data-dir={profile}", address]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                done.wait(timeout=300)
+                process.terminate()
+            server.shutdown()
+        assert answer, "the browser has not come to an end"
+        return answer[0]
+
+    return look
 
 
-@pytest.mark.parametrize("kind", ["scrolls sideways", "image without text", "too pale", "error"])
+@pytest.fixture(scope="module")
+def faults(look, site) -> list[tuple[str, str]]:
+    assert len(list(site.rglob("*.html"))) > 80
+    return look(site)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_page(faults, kind):
     assert [where for fault, where in faults if fault == kind] == []
+
+
+def test_every_fault_is_seen(look, tmp_path):
+    style = "<style>body[data-theme=dark] { background: #222; color: #555 } body { background: #fff; color: #222 }</style>"
+    wide, script = "<p style='width: 500px'>Wide.", "<script>undefined.name</script>"
+    page = f"<!DOCTYPE html><html><head>{style}</head><body>{wide}<img src=none.png>{script}</body></html>"
+    (tmp_path / "page.html").write_text(page)
+    found = look(tmp_path)
+    assert {kind for kind, _ in found} == set(KINDS)
+    assert all("at 390 px" in where for kind, where in found if kind == "scrolls sideways")
+    assert all(", dark: p. " in where for kind, where in found if kind == "too pale")
+    assert len([where for kind, where in found if kind == "error"]) == 2  # the script's, and the picture that is not there
