@@ -4,7 +4,8 @@ BIN := .venv/bin
 CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner selection scores noise noisy_labels rewinder enforcement \
 	parameters perceptron metrics phases landscape sparse convert models)
 
-QUICK = $(patsubst %,tests/test_%.py,mask pruner selection scores noise noisy_labels rewinder parameters metrics phases)
+QUICK = $(patsubst %,tests/test_%.py,mask pruner selection scores noise noisy_labels rewinder parameters metrics phases \
+	convert random)
 
 .PHONY: demo test test-core test-long test-oldest dist docs clean
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import sparsedd
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
-from inventories import write_inventories  # noqa: E402
+from inventories import write_inventories
 
 project = "sparsedd"
 author = "The sparsedd developers"
@@ -61,6 +61,7 @@ nitpicky = True
 others = "torch nn np numpy os collections concurrent fractions enum typing pathlib matplotlib safetensors multiprocessing"
 nitpick_ignore_regex = [
     ("py:.*", rf"({others.replace(' ', '|')})(\..*)?"),
-    # Names without a module, and type variables.
-    ("py:class", r"ArrayLike|PathLike|Weights|Score|Noise|Augmentation|Schedule|Axes|sparsedd\..*\.(Model|Record|Value|Landmark)|type \| tuple\[type"),
+    # Names without a module, names that unions of types have here, and type variables.
+    ("py:class", r"ArrayLike|Axes|PathLike|Weights|Score|Noise|Augmentation|Schedule|type \| tuple\[type"),
+    ("py:class", r"sparsedd\..*\.(Model|Record|Value|Landmark)"),
 ]

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    """The built docs, in docs/_build: without a warning, and by one process at a time, since the others find nothing left to do."""
+    """The docs, built without a warning in docs/_build: one process at a time, so that the others find nothing to do."""
     with open(DOCS.parent / "Makefile") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, DOCS / "_build"]

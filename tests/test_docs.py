@@ -257,7 +257,9 @@ def test_every_result_is_in_the_gallery_and_has_its_place_on_the_page_of_its_dat
 
 
 def test_the_ideas_say_what_the_results_say():
-    said = re.findall(r"\[(agrees|disagrees|cannot be told)\]\(results/[\w-]+\.md#([\w-]+)-(\d+)\)", (DOCS / "ideas.md").read_text())
+    said = re.findall(
+        r"\[(agrees|disagrees|cannot be told)\]\(results/[\w-]+\.md#([\w-]+)-(\d+)\)", (DOCS / "ideas.md").read_text()
+    )
     assert len(said) >= 10
     for verdict, family, number in said:
         claims = (ROOT / "results" / family / number / "claims.md").read_text()

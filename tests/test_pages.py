@@ -94,7 +94,8 @@ class Server(SimpleHTTPRequestHandler):
         elif path.suffix == ".html" and path.exists():
             text = path.read_text().replace("<head>", KEEP, 1)
         else:
-            return super().do_GET()
+            super().do_GET()
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()

@@ -1,4 +1,4 @@
-"""``{drawn} FAMILY/FIGURE``: a picture of results/, in the light and in the dark; as a thumbnail, its first panel in large type."""
+"""``{drawn} FAMILY/FIGURE``: a picture of results/, light and dark; as a thumbnail, its first panel in large type."""
 
 import io
 import re
@@ -15,10 +15,22 @@ from sparsedd.experiments import FIGURES, PRESETS, Figure, Tables
 RESULTS = Path(__file__).parents[2] / "results"
 SETTINGS = {"svg.hashsalt": "sparsedd", "svg.fonttype": "none"}  # the same bytes each time, and text as text
 LARGE = {"font.size": 16, "lines.linewidth": 2.5, "legend.fontsize": 13}
+# The colours of plotting and of matplotlib, and for each the one that takes its place on a dark page: grounds, lines, phases.
 DARK = {
-    **{"#ffffff": "#1b1e23", "#000000": "#e3e5e8", "#cccccc": "#5b626c", "#888888": "#9aa0a8", "#555555": "#b9bec5"},
-    **{"#3a6ea5": "#7fb2e5", "#c0392b": "#ff8a7a", "#2e8b57": "#63cf95", "#b8860b": "#e2b64a", "#7d4fa3": "#c79fe8"},
-    **{"#dbe7f3": "#21364d", "#f6d9d5": "#4a2a28", "#dcedd8": "#24402b", "#e4e2e6": "#35333a"},
+    "#ffffff": "#1b1e23",
+    "#000000": "#e3e5e8",
+    "#cccccc": "#5b626c",
+    "#888888": "#9aa0a8",
+    "#555555": "#b9bec5",
+    "#3a6ea5": "#7fb2e5",
+    "#c0392b": "#ff8a7a",
+    "#2e8b57": "#63cf95",
+    "#b8860b": "#e2b64a",
+    "#7d4fa3": "#c79fe8",
+    "#dbe7f3": "#21364d",
+    "#f6d9d5": "#4a2a28",
+    "#dcedd8": "#24402b",
+    "#e4e2e6": "#35333a",
 }
 
 

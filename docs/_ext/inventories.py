@@ -9,8 +9,8 @@ HEADER = "# Sphinx inventory version 2\n# Project: {}\n# Version: \n# The remain
 def write_inventories(source: Path, folder: Path) -> dict[str, tuple[str, str]]:
     """Write an inventory for each project of the source; return its address and the file by the project's name.
 
-    A line ``[name] address`` begins a project. The lines below it are ``role name page``, where ``{}`` in the page is the name; a
-    fourth word is the name that the page has for it.
+    A line ``[name] address`` begins a project. The lines below it are ``role name page``, where ``{}`` in the page is
+    the name; a fourth word is the name that the page has for it.
     """
     folder.mkdir(exist_ok=True)
     found: dict[str, tuple[str, list[str]]] = {}

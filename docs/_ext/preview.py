@@ -14,7 +14,13 @@ def describe(app, page, template, context, doctree):
     text = escape(shorten(" ".join(words.split()), 160, placeholder=" …"))
     title = escape(context.get("title", "")) or app.config.project
     image = (app.config.html_baseurl or context["pathto"]("", resource=True).rstrip("/") + "/") + "_static/demo.png"
-    tags = {"og:title": title, "og:description": text, "og:type": "article", "og:site_name": app.config.project, "og:image": image}
+    tags = {
+        "og:title": title,
+        "og:description": text,
+        "og:type": "article",
+        "og:site_name": app.config.project,
+        "og:image": image,
+    }
     context["metatags"] += f'<meta name="description" content="{text}">\n'
     context["metatags"] += "".join(f'<meta property="{name}" content="{value}">\n' for name, value in tags.items())
 

@@ -16,7 +16,8 @@ from sphinx.util.typing import stringify_annotation
 import sparsedd
 
 OPERATORS = "__and__, __or__, __sub__, __invert__, __le__, __getitem__"
-GIVEN = "Advice DoubleDescent Enforcement Figure Finding Level Logger Phase Phases Tables".split()  # by functions: no constructor is shown
+# Classes whose objects come from functions: no constructor is shown.
+GIVEN = ["Advice", "DoubleDescent", "Enforcement", "Figure", "Finding", "Level", "Logger", "Phase", "Phases", "Tables"]
 UNIONS = {
     stringify_annotation(ArrayLike, "smart"): "ArrayLike",
     "str | PathLike[str]": "PathLike",
@@ -88,7 +89,7 @@ class Names(SphinxDirective):
 def summary(value: object) -> str:
     """The first sentence about an object, or the value of a constant."""
     if inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, property | classmethod | staticmethod):
-        text = re.split(r"(?<=\.)(?<! al\.)\s|\n\n", inspect.getdoc(value) or "")[0].replace("\n", " ")
+        text = re.split(r"(?<=\.)(?<!al\.)(?<!Fig\.)\s|\n\n", inspect.getdoc(value) or "")[0].replace("\n", " ")
         return re.sub(r":\w+:`[~.]?([^`<]*?)( <.*?>)?`", r"\1", text)
     text = re.sub(r"([a-z_]+[.])+(?=[A-Za-z])", "", repr(value))
     return f"``{textwrap.shorten(text, 90, placeholder=' …')}``"
@@ -155,6 +156,14 @@ def shorten(app, what, name, obj, options, signature, returned):
     return signature and short(signature), returned and short(returned)
 
 
+def tidy(app, exception) -> None:
+    """Remove what an earlier build has left in the folder of pages that are no longer there."""
+    if app.builder.name == "html" and not exception:
+        here = {Path(app.builder.get_outfilename(name)) for name in (*app.env.found_docs, "genindex", "py-modindex", "search")}
+        for page in set(Path(app.outdir).rglob("*.html")) - here - set((Path(app.outdir) / "_modules").rglob("*")):
+            page.unlink()
+
+
 def setup(app):
     """Write the pages before any is read."""
     app.add_directive("names", Names)
@@ -163,4 +172,5 @@ def setup(app):
     app.connect("autodoc-process-docstring", add_tables, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", skip_classes)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("build-finished", tidy)
     return {"parallel_read_safe": True}
