@@ -100,6 +100,13 @@ def test_signatures_can_be_read(site):
         for signature in re.findall(r'<dt class="sig .*?</dt>', page.read_text(), flags=re.S):
             text = re.sub(r"<[^>]+>", "", signature)
             assert len(text) < 600 and "~" not in text and "._" not in text, f"{page.name}: {text}"
+        fields = re.findall(r"<strong>\w+</strong> \((.*?)\) –", page.read_text())
+        assert not [field for field in fields if "._" in re.sub(r"<[^>]+>", "", field)], page.name
+
+
+def test_what_a_newcomer_looks_for_is_in_the_index(site):
+    index = (site / "genindex.html").read_text()
+    assert [words for words in ("custom model", "own dataset", "resume", "iterative pruning") if words not in index] == []
 
 
 def test_every_name_on_a_page_is_there(described):

@@ -126,8 +126,9 @@ def write(app) -> None:
 
 def add_tables(app, what, name, obj, options, lines) -> None:
     """Shorten the types of fields, and end the words about a module or a class with the table of what is in it."""
-    field = r"(\*\*\w[\w, ]*\*\* \(\*)(.+?)(\*\))"  # **name** (*type*)
-    lines[:] = [re.sub(field, lambda m: m[1] + re.sub(r"\b([a-z_]\w*\.)+", "", m[2]) + m[3], line) for line in lines]
+    field = r"^:type \w+: (.+)|(?<=\*\* \(\*)(.+?)(?=\*\) --)"  # :type name: type, or **name** (*type*) -- words
+    path = r"\b(?:[a-z_]\w*\.)+(?=\w)"
+    lines[:] = [re.sub(field, lambda m: re.sub(path, r"~\g<0>" if m[1] else "", m[0]), line) for line in lines]
     if what == "module" or (what == "class" and name in classes()):
         lines += ["", f".. names:: {name}", ""]
     own = [full for full in classes() if what == "module" and full.rpartition(".")[0] == name]
