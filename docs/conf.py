@@ -39,6 +39,8 @@ html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["sparsedd.css"]
 html_copy_source = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "  # is not copied
+copybutton_prompt_is_regexp = True
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
