@@ -4,17 +4,22 @@ BIN := .venv/bin
 CORE = $(patsubst %,tests/test_%.py,determinism distributed random mask pruner selection scores noise noisy_labels rewinder enforcement \
 	parameters perceptron metrics phases landscape sparse convert models)
 
-.PHONY: demo test test-long test-oldest dist docs clean
+QUICK = $(patsubst %,tests/test_%.py,mask pruner selection scores noise noisy_labels rewinder parameters metrics phases \
+	convert random)
 
-demo: .venv/demo  ## sparse double descent on real digits, in about a minute: see demo/
+.PHONY: demo test test-core test-long test-oldest dist docs clean
+
+demo: .venv/demo  ## sparse double descent on real digits, a minute on two idle cores: see demo/
 	$(BIN)/sparsedd demo --out demo
 
-test: .venv/test  ## everything that must hold before a change is merged
+test: .venv/test  ## everything that must hold before a change is merged; the tests build the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n logical --dist worksteal
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+test-core: .venv/test  ## the core's quick tests, in under a minute
+	$(BIN)/pytest -n logical --dist worksteal $(QUICK)
 
 test-long: .venv/test  ## what takes hours: every fault, and five thousand examples of each property
 	$(BIN)/pytest -m long
@@ -51,4 +56,4 @@ docs: .venv/test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest demo dist docs/_build docs/_generated docs/examples .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest demo dist docs/_build docs/_generated docs/examples docs/api/classes docs/api/modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -400,14 +400,12 @@ def test_the_plain_files_of_a_model_with_tied_weights_come_back(tmp_path, monkey
 # ---------------------------------------------------------------- the tutorial, whose blocks run while the pages are built
 
 
-def executed(source: str, folder: Path, *, gallery: str = "True") -> str:
+def executed(source: str, folder: Path) -> str:
     """A page as it is shown."""
-    spec = spec_from_file_location("executed", HOW_TO.parent / "_ext" / "executed.py")
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page, app = [source], SimpleNamespace(srcdir=folder, config=SimpleNamespace(plot_gallery=gallery))
-    module.execute(app, "tutorial", page)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HOW_TO.parent / "_ext")
+        page = [source]
+        import_module("executed").execute(SimpleNamespace(srcdir=folder), "tutorial", page)
     return page[0]
 
 
@@ -433,13 +431,10 @@ def test_below_a_block_stands_what_it_printed_and_drew(tmp_path, monkeypatch):
     assert max(map(len, first.splitlines())) <= 80
     assert first.split() == ["a"] * 60
     assert second == "loss\n"
-    (picture,) = re.findall(r"^!\[loss against sparsity \(%\)\]\((.+)\)$", page, flags=re.M)
-    assert (tmp_path / picture).read_text().startswith("<?xml")
+    (picture,) = re.findall(r"^```\{drawn\} (.+)\n:alt: loss against sparsity \(%\)$", page, flags=re.M)
+    for style in ("light", "dark"):
+        assert (tmp_path / "_generated" / f"{picture}-{style}.svg").read_text().startswith("<?xml")
     assert page.index(first) < page.index(picture) < page.index("print(ax")
-
-
-def test_a_page_is_left_alone_where_nothing_is_to_be_run(tmp_path):
-    assert executed(DRAWS, tmp_path, gallery="0") == DRAWS
 
 
 def test_a_block_that_fails_fails_the_build(tmp_path):

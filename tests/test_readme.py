@@ -39,6 +39,8 @@ def test_the_quickstart_runs_as_it_stands(tmp_path):
     assert test[dip] < test[0] - 1
     assert max(test[dip:]) > test[0] + 1
     assert max(distance) == max(distance[dip - 1 : dip + 2])
+    assert main(["report", str(tmp_path / "runs")]) == 0
+    assert (tmp_path / "runs" / "report.html").exists()
 
 
 def test_the_set_up_commands_are_the_makefiles():

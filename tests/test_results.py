@@ -32,11 +32,10 @@ def test_a_figure_is_drawn_again_from_its_tables_and_says_the_same(tmp_path, cap
 
 
 def test_every_figure_is_on_the_page_with_its_sentences():
-    page = (ROOT / "docs" / "results.md").read_text()
     for folder in FOLDERS:
-        place = folder.relative_to(ROOT)
-        assert f"](../{place}/figure.png)" in page, place
-        assert f"```{{include}} ../{place}/claims.md" in page, place
+        page, place = (ROOT / "docs" / "results" / f"{folder.parent.name}.md").read_text(), folder.relative_to(ROOT)
+        assert f"```{{drawn}} {place.relative_to('results')}\n" in page, place
+        assert f"```{{include}} ../../{place}/claims.md" in page, place
 
 
 def test_the_summary_counts_the_verdicts():
@@ -46,7 +45,8 @@ def test_the_summary_counts_the_verdicts():
         said = (folder / "claims.md").read_text()
         counts = [str(said.count(f": {verdict}. Measured")) for verdict in ("disagrees", "cannot be told", "agrees")]
         assert sum(map(int, counts)) == said.count("\n- ") > 0
-        assert any(row[1:] == (folder.name, folder.parent.name, *counts) for row in rows), folder
+        link = f"[{folder.name}](results/{folder.parent.name}.md#{folder.parent.name}-{folder.name})"
+        assert any(row[1:] == (link, folder.parent.name, *counts) for row in rows), folder
 
 
 def test_a_figure_is_found_in_the_folder_of_all_results(tmp_path, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import fill
 
+from drawn import save, write_both
 from matplotlib import pyplot
 from sphinx.errors import ExtensionError
 
@@ -16,8 +17,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$\n", flags=re.M | re.S)
 
 
 def execute(app, page, source):
-    """Run the blocks of a page as one script, unless ``-D plot_gallery=0`` says that nothing is to be run."""
-    if page not in PAGES or str(app.config.plot_gallery) in ("0", "False"):
+    """Run the blocks of a page as one script."""
+    if page not in PAGES:
         return
     names, pictures = {"__name__": "__main__"}, Path(app.srcdir) / "_generated" / page
     pictures.mkdir(parents=True, exist_ok=True)
@@ -33,11 +34,10 @@ def execute(app, page, source):
         return block[0] + text + "".join(map(drawn, pyplot.get_fignums()))
 
     def drawn(number):
-        figure, file = pyplot.figure(number), f"{len(list(pictures.iterdir()))}.svg"
-        figure.savefig(pictures / file)
+        figure, name = pyplot.figure(number), str(len(list(pictures.iterdir())) // 2)
         ax = figure.axes[0]
-        pyplot.close(figure)
-        return f"\n![{ax.get_ylabel()} against {ax.get_xlabel()}](_generated/{page}/{file})\n"
+        write_both(save(figure), pictures / name)
+        return f"\n```{{drawn}} {page}/{name}\n:alt: {ax.get_ylabel()} against {ax.get_xlabel()}\n```\n"
 
     pyplot.close("all")  # what others have left
     for old in pictures.iterdir():

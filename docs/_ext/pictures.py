@@ -1,10 +1,16 @@
 """Pictures drawn from the paper's MNIST sweep as this library computed it: the one on the first page, and memorisation."""
 
 import io
+import runpy
+from contextlib import redirect_stdout
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import matplotlib
 import numpy as np
+from drawn import LARGE, save, write_both
 from matplotlib import pyplot
 
 from sparsedd import phases, plotting
@@ -29,10 +35,10 @@ def columns(*names: str) -> list[np.ndarray]:
     return [table["sparsity"][0], *(table[name] for name in names)]
 
 
-def double_descent(theme: str, size: str) -> bytes:
+def double_descent(theme: str, size: str) -> str:
     """The four phases, named and in a few words: SVG on a transparent ground."""
     ink, wide = THEMES[theme], size == WIDE
-    settings = {"svg.hashsalt": "sparsedd", "text.color": ink["text"], "axes.edgecolor": ink["faint"]}
+    settings = {"text.color": ink["text"], "axes.edgecolor": ink["faint"]}
     with matplotlib.rc_context(settings):
         figure, ax = pyplot.subplots(figsize=SIZES[size], layout="constrained")
         s, train, test = columns("train_accuracy", "test_accuracy")
@@ -59,7 +65,7 @@ def double_descent(theme: str, size: str) -> bytes:
         ax.yaxis.set_major_formatter(lambda value, position: f"{value:.0f} %")
         ax.tick_params(colors=ink["faint"], length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        return svg(figure, transparent=True)
+        return save(figure, transparent=True)
 
 
 def shade(ax, found: phases.Phases, ink: dict, wide: bool) -> None:
@@ -74,20 +80,21 @@ def shade(ax, found: phases.Phases, ink: dict, wide: bool) -> None:
             ax.text(middle, 1.015, says, color=ink["faint"], fontsize=9, **style)
 
 
-def memorisation() -> bytes:
+def memorisation() -> str:
     """How many of the wrong and of the right training labels are learned: SVG."""
     s, flipped, clean, test = columns("flipped_accuracy", "clean_accuracy", "test_accuracy")
     curves = {"wrong training labels": 100 * flipped, "right training labels": 100 * clean, "test labels": 100 * test}
-    with matplotlib.rc_context({"svg.hashsalt": "sparsedd"}):
-        return svg(plotting.against_sparsity(s, curves, ylabel="labels predicted (%)").get_figure())
+    return save(plotting.against_sparsity(s, curves, ylabel="labels predicted (%)").get_figure())
 
 
-def svg(figure, **options) -> bytes:
-    """The figure as SVG, the same bytes each time."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, **options)
-    pyplot.close(figure)
-    return file.getvalue()
+def example(name: str, *arguments: str) -> str:
+    """The last figure that a script in examples/ draws: SVG."""
+    script = str(RESULT.parents[3] / "examples" / f"{name}.py")
+    with TemporaryDirectory() as out, patch("sys.argv", [script, *arguments, "--out", out]), redirect_stdout(io.StringIO()):
+        runpy.run_path(script)
+    picture = save(pyplot.gcf())
+    pyplot.close("all")
+    return picture
 
 
 def setup(app):
@@ -95,10 +102,14 @@ def setup(app):
 
     def write(app):
         folder = Path(app.srcdir) / "_generated"
-        folder.mkdir(exist_ok=True)
-        pictures = {f"double-descent-{theme}-{size}": double_descent(theme, size) for theme in THEMES for size in SIZES}
-        for name, picture in (pictures | {"memorisation": memorisation()}).items():
-            (folder / f"{name}.svg").write_bytes(picture)
+        (folder / "mnist-paper").mkdir(parents=True, exist_ok=True)
+        for theme, size in product(THEMES, SIZES):
+            (folder / f"double-descent-{theme}-{size}.svg").write_text(double_descent(theme, size))
+        for suffix, settings in ("", {}), ("-small", LARGE):
+            with matplotlib.rc_context(settings):
+                write_both(memorisation(), folder / "mnist-paper" / f"memorisation{suffix}")
+                write_both(example("compare_with_the_paper"), folder / "mnist-paper" / f"comparison{suffix}")
+                write_both(example("label_noise", "5"), folder / "mnist-paper" / f"label_noise{suffix}")
 
     app.connect("builder-inited", write)
     return {"parallel_read_safe": True}

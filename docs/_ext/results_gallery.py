@@ -27,8 +27,9 @@ def card(folder: Path) -> str:
     command = re.search(r"sparsedd figure N --on \S+ --scale \S+ --seeds \S+", readme).group()
     command = re.sub(r"--seeds \S+", f"--seeds {seeds}", command.replace(" N ", f" {folder.name} "))
     command = command.replace(" --scale", " \\\n  --scale")
-    where = f"results.md#{folder.parent.name}-{folder.name}"
-    picture = f"[![{title}](../results/{folder.parent.name}/{folder.name}/figure.png)]({where})"
+    name = f"{folder.parent.name}/{folder.name}"
+    where = f"results/{folder.parent.name}.md#{name.replace('/', '-')}"
+    picture = f"```{{drawn}} {name}\n:alt: {title}\n:thumbnail:\n:target: {where.replace('.md', '.html')}\n```"
     lines = f"[{title}]({where})", picture, caption, f"Claims: {said}", f"```sh\n{command}\n```"
     return "\n\n".join(["::::{container} card", *lines, "::::"])
 
