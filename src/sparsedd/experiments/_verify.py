@@ -12,7 +12,6 @@ from sparsedd.experiments import _redense
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
 from sparsedd.sweeps._config import open_store
-from sparsedd.sweeps._record import Record
 from sparsedd.sweeps._store import OF_LEVEL, sha256
 from sparsedd.sweeps._store import Store as Folder
 from sparsedd.sweeps._verify import (
@@ -96,21 +95,6 @@ def open_folder(folder: Path) -> Folder | Finding:
         return open_store(folder) if is_own(folder) else Store.open(folder)
     except (ValueError, OSError) as error:
         return Finding(folder / "config.json", str(error))
-
-
-def read_folders(path: Path) -> tuple[dict[Path, list[Record]], list[Finding]]:
-    """Return the levels of each sweep under a path that can be read, by its folder, and a finding for each that can't."""
-    levels, damaged = {}, []
-    for folder in folders(path):
-        store = open_folder(folder)
-        try:
-            if isinstance(store, Finding):
-                damaged.append(store)
-            else:
-                levels[folder] = store.levels()
-        except (ValueError, OSError) as error:
-            damaged.append(Finding(folder / "levels.jsonl", str(error)))
-    return levels, damaged
 
 
 def _verify_folder(folder: Path) -> list[Finding]:
