@@ -55,14 +55,24 @@ def test_the_engine_imports_the_core_alone(name):
     assert outside <= {"sparsedd", "torch", "numpy", "typing_extensions", "safetensors"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in ("cli", "__main__")])
-def test_nothing_imports_the_command_line(name):
-    assert "cli" not in ours(MODULES[name])
+FLOORS = ("sweeps", "experiments", "report", "cli")  # each on those before it, and all on the core
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] not in ("cli", "report")])
-def test_the_command_line_alone_imports_the_report(name):
-    assert "report" not in ours(MODULES[name])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in FLOORS])
+def test_no_floor_imports_one_above_it(name):
+    above = FLOORS[FLOORS.index(name.split(".")[0]) + 1 :]
+    assert not ours(MODULES[name]) & {*above, "__main__"}
+
+
+def test_rooms_are_small():
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    rooms: dict[Path, list[int]] = {}
+    for name, path in MODULES.items():
+        if path.parent != SRC:
+            rooms.setdefault(path.parent, []).append(lines[name])
+    assert max(lines.values()) <= 350
+    assert max(map(len, rooms.values())) <= 20
+    assert max(map(sum, rooms.values())) <= sum(lines.values()) / 5
 
 
 def test_phases_and_plotting_take_plain_numbers():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sparsedd.experiments import Tables
 from sparsedd.experiments._labels import make_headings, make_labels
-from sparsedd.experiments._measures import Levels
 from sparsedd.experiments._tables import Row, level_rows
+from sparsedd.experiments.figures._measures import Levels
 from sparsedd.report._seed import NUMBER, Seed, read_seeds
 
 

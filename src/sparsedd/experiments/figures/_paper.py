@@ -5,12 +5,12 @@ from dataclasses import replace
 from sparsedd import _checks
 from sparsedd._pruner import Pruner
 from sparsedd.data import Flip, RandomResizedCrop, Shift
-from sparsedd.experiments import _claims as claims
-from sparsedd.experiments._claims import Claims
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._figure import Figure
 from sparsedd.experiments._labels import make_title, name_dataset
-from sparsedd.experiments._panel import (
+from sparsedd.experiments.figures import _claims as claims
+from sparsedd.experiments.figures._claims import Claims
+from sparsedd.experiments.figures._figure import Figure
+from sparsedd.experiments.figures._panel import (
     ACCURACY,
     BEST,
     DIRECTIONS,
