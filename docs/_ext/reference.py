@@ -106,6 +106,7 @@ class Reference(SphinxDirective):
 def write(app) -> None:
     """Write a page for each class, and for each module that has none written by hand."""
     api, pages = Path(app.srcdir) / "api", {}
+    written = "".join(path.read_text() for path in api.glob("*.*"))
     for full, cls in classes().items():
         listed = list(cls.__members__) if issubclass(cls, Enum) else methods(cls)
         text = f".. autoclass:: {full}{'()' if cls.__name__ in GIVEN else ''}\n   :special-members: {OPERATORS}\n"
@@ -113,7 +114,7 @@ def write(app) -> None:
         pages[api / "classes" / f"{full}.rst"] = full.removeprefix("sparsedd."), text
     for module in public_modules():
         name = module.removeprefix("sparsedd.") if module != "sparsedd" else "core"
-        if not any((api / f"{name}{suffix}").exists() for suffix in (".md", ".rst")):
+        if f"automodule:: {module}\n" not in written:
             pages[api / "modules" / f"{name}.rst"] = module, f".. automodule:: {module}\n   :members:\n"
     for page, (title, text) in pages.items():
         page.parent.mkdir(exist_ok=True)
@@ -122,6 +123,13 @@ def write(app) -> None:
             page.write_text(text)
     for old in {*api.glob("classes/*"), *api.glob("modules/*")} - set(pages):
         old.unlink()
+
+
+def keep_words(app, what, name, obj, options, lines) -> None:
+    """Give a property the words back that napoleon has taken for its type, since a colon follows them."""
+    for line in [line for line in lines if what in ("property", "attribute") and line.startswith(":type: ")]:
+        lines.remove(line)
+        lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
 
 
 def add_tables(app, what, name, obj, options, lines) -> None:
@@ -158,7 +166,9 @@ def shorten(app, what, name, obj, options, signature, returned):
 
 
 def tidy(app, exception) -> None:
-    """Remove what an earlier build has left in the folder of pages that are no longer there."""
+    """Remove pages that are no longer there; after a warning, have the next build read all again, and warn."""
+    if app._warncount:
+        Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
     if app.builder.name == "html" and not exception:
         here = {Path(app.builder.get_outfilename(name)) for name in (*app.env.found_docs, "genindex", "py-modindex", "search")}
         for page in set(Path(app.outdir).rglob("*.html")) - here - set((Path(app.outdir) / "_modules").rglob("*")):
@@ -170,7 +180,8 @@ def setup(app):
     app.add_directive("names", Names)
     app.add_directive("reference", Reference)
     app.connect("builder-inited", write)
-    app.connect("autodoc-process-docstring", add_tables, priority=900)  # after napoleon
+    app.connect("autodoc-process-docstring", keep_words, priority=900)  # after napoleon
+    app.connect("autodoc-process-docstring", add_tables, priority=901)
     app.connect("autodoc-skip-member", skip_classes)
     app.connect("autodoc-process-signature", shorten)
     app.connect("build-finished", tidy)
