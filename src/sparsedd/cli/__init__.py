@@ -15,7 +15,7 @@ from sparsedd import _checks
 from sparsedd.cli import _data, _demo, _figure, _report, _run, _verify
 
 EXAMPLES = """first:
-  sparsedd demo                       the whole phenomenon, in about a minute: demo/report.html
+  sparsedd demo                       the whole phenomenon, in a minute or two: demo/report.html
   sparsedd report demo                what came of it, and what to do about it
   sparsedd figure 5 --scale smoke     a figure of the paper, as small as can be
   sparsedd run --help                 what can be changed about an experiment

@@ -17,7 +17,7 @@ Ctrl-C stops it. The same command goes on from there.
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = new(commands, "demo", "sparse double descent on scikit-learn's digits, in about a minute", EXAMPLES)
+    parser = new(commands, "demo", "sparse double descent on scikit-learn's digits, in a minute or two on two cores", EXAMPLES)
     unchanged = dict.fromkeys(("noise", "score", "scope", "retraining", "precision"))
     parser.set_defaults(command=_run.command, preset="lenet-digits", scale="small", one_shot=False, reinit=False, **unchanged)
     add_run_options(parser, seeds=4, out=Path("demo"))
