@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsedd.experiments import Tables
-from sparsedd.experiments.figures._measures import Levels
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.phases import Advice, Phase, advise, phases
 
 LIGHT, CRITICAL, SWEET, COLLAPSED = Phase

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sparsedd.experiments import FIGURES, Tables
+from sparsedd.experiments._figures._claim import Effect, judge
 from sparsedd.experiments._tables import COLUMNS
-from sparsedd.experiments.figures._claim import Effect, judge
 
 LEVELS = 16
 SPARSITY = 1 - 0.8 ** np.arange(LEVELS)

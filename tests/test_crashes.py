@@ -37,7 +37,7 @@ from sparsedd.experiments import (
     run,
     run_fleet,
 )
-from sparsedd.experiments.figures._panel import Panel
+from sparsedd.experiments._figures._panel import Panel
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kills forked processes, and reads /proc"),

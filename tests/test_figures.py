@@ -18,7 +18,7 @@ from sparsedd.experiments import (
     _figure,
     reproduce,
 )
-from sparsedd.experiments.figures._measures import Levels
+from sparsedd.experiments._figures._measures import Levels
 
 matplotlib.use("agg")
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sparsedd import Pruner
-from sparsedd.cli import _parser, main
+from sparsedd.cli import _make_parser, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,7 +56,7 @@ def test_the_commands_for_a_figure_are_commands(tmp_path):
     commands = [re.sub(r"^SPARSEDD_DATA=DIR ", "", line).removeprefix(".venv/bin/sparsedd ").split() for line in lines]
     assert [command[0] for command in commands] == ["figure", "figure"]
     for command in commands:
-        _parser().parse_args(command)
+        _make_parser().parse_args(command)
     assert main([*commands[0], "--out", str(tmp_path), "--processes", "1"]) == 0
     assert (tmp_path / "figure.png").exists()
 

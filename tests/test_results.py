@@ -7,7 +7,7 @@ import pytest
 
 from sparsedd.cli import main
 from sparsedd.experiments import PRESETS, Tables
-from sparsedd.experiments.figures._measures import Levels, find_dip_and_peak
+from sparsedd.experiments._figures._measures import Levels, find_dip_and_peak
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "results").rglob("claims.md"))

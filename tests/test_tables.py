@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from sparsedd import Pruner
 from sparsedd.experiments import Curves, Experiment, Line, Record, Tables
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.experiments._labels import make_labels
-from sparsedd.experiments.figures._measures import Levels
 
 SHARE = st.floats(0, 1)
 NUMBER = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)

@@ -150,10 +150,10 @@ def _find_labels(dataset: Any, label: int | str) -> Tensor | None:
     if isinstance(dataset, Subset):
         if (labels := _find_labels(dataset.dataset, label)) is None:
             return None
-        try:
-            return labels[torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu")]
-        except IndexError as error:
-            raise ValueError(f"a Subset's indices must be below {len(labels)}: {error}.") from error
+        indices, n = torch.as_tensor(dataset.indices, dtype=torch.int64, device="cpu"), len(labels)
+        if len(indices) and not (int(indices.min()) >= -n and int(indices.max()) < n):
+            raise ValueError(f"a Subset's indices must be below {n}, got {int(indices.min())} ... {int(indices.max())}.")
+        return labels[indices]
     if isinstance(dataset, ConcatDataset):
         parts = [_find_labels(part, label) for part in dataset.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])

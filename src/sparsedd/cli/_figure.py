@@ -11,7 +11,7 @@ from sparsedd.cli._plan import print_plan, redense_nets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._experiment import SCALES
-from sparsedd.experiments.figures._figure import claims_markdown, finish
+from sparsedd.experiments._figures._figure import claims_markdown, finish
 from sparsedd.sweeps._workers import watch, workers
 
 EXAMPLES = """examples:

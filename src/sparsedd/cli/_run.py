@@ -12,8 +12,8 @@ from sparsedd.cli._plan import print_plan, with_tickets
 from sparsedd.cli._progress import Progress
 from sparsedd.experiments import METHODS, PRESETS, Experiment, Store
 from sparsedd.experiments._experiment import SCALES, family_of
+from sparsedd.experiments._figures._panel import name_flips
 from sparsedd.experiments._run_fleet import work_fleet
-from sparsedd.experiments.figures._panel import name_flips
 from sparsedd.report import combine, describe_last_level, read_experiments, write_report
 from sparsedd.sweeps._workers import watch, workers
 

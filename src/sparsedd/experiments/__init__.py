@@ -1,6 +1,11 @@
 """Experiments: the prune-retrain sweep of the paper as a value, a generator of finished levels, and a folder that resumes."""
 
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._figures._claim import Claim, Effect, judge
+from sparsedd.experiments._figures._figure import Figure, reproduce
+from sparsedd.experiments._figures._measures import Measures
+from sparsedd.experiments._figures._panel import Drawing, Panel
+from sparsedd.experiments._figures._paper import FIGURES, PRESETS
 from sparsedd.experiments._redense import Line, Redense, directions, interpolation, redense, redense_weights
 from sparsedd.experiments._repair import repair
 from sparsedd.experiments._run import reinit, run
@@ -9,11 +14,6 @@ from sparsedd.experiments._run_fleet import run_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables, write_levels
 from sparsedd.experiments._verify import verify
-from sparsedd.experiments.figures._claim import Claim, Effect, judge
-from sparsedd.experiments.figures._figure import Figure, reproduce
-from sparsedd.experiments.figures._measures import Measures
-from sparsedd.experiments.figures._panel import Drawing, Panel
-from sparsedd.experiments.figures._paper import FIGURES, PRESETS
 
 # What sweeps of any model have, too, under the names that it has there.
 from sparsedd.sweeps import FINETUNING as FINETUNING

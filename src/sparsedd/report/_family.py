@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from sparsedd.experiments import Tables
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.experiments._labels import make_headings, make_labels
 from sparsedd.experiments._tables import Row, level_rows
-from sparsedd.experiments.figures._measures import Levels
 from sparsedd.report._seed import NUMBER, Seed, read_seeds
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsedd import phases
+from sparsedd.experiments._figures._measures import Array, Levels
 from sparsedd.experiments._tables import COLUMNS
-from sparsedd.experiments.figures._measures import Array, Levels
 from sparsedd.phases import Boundary, Phase
 from sparsedd.report._summary import format_span
 

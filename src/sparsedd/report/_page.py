@@ -11,7 +11,7 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import sparsedd
-from sparsedd.experiments.figures._measures import Levels
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.phases import double_descent
 from sparsedd.report import _numbers
 from sparsedd.report._family import Family

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsedd import plotting
-from sparsedd.experiments.figures._measures import Levels
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.report._seed import Seed
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 from sparsedd import _files, plotting
 from sparsedd.experiments import Experiment, Tables
 from sparsedd.experiments._experiment import family_of
+from sparsedd.experiments._figures._figure import save_picture
+from sparsedd.experiments._figures._measures import Levels
 from sparsedd.experiments._tables import write_table
-from sparsedd.experiments.figures._figure import save_picture
-from sparsedd.experiments.figures._measures import Levels
 from sparsedd.report._family import read_families, read_table
 from sparsedd.report._page import render_page
 from sparsedd.report._seed import read_seeds

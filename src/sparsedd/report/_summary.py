@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sparsedd import phases
-from sparsedd.experiments.figures._measures import Levels
+from sparsedd.experiments._figures._measures import Levels
 
 UNKNOWN = "for phases and advice it needs train_accuracy and test_accuracy: call level.record(train=..., test=...)."
 

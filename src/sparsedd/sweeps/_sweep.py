@@ -68,6 +68,7 @@ class Sweep(StoredSweep):
     Examples
     --------
     >>> import tempfile
+    >>> import torch
     >>> from torch.nn.functional import mse_loss
     >>> x, y = torch.linspace(-1, 1, 64).reshape(8, 8), torch.zeros(8, 2)
     >>> with tempfile.TemporaryDirectory() as out:

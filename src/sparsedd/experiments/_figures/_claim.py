@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from sparsedd.experiments.figures._measures import Array
+from sparsedd.experiments._figures._measures import Array
 from sparsedd.phases import Interval
 
 CONFIDENCE = 0.95

@@ -14,16 +14,16 @@ import torch
 
 from sparsedd import _checks, _files
 from sparsedd.experiments._experiment import Experiment, Scale
+from sparsedd.experiments._figures._claim import Claim
+from sparsedd.experiments._figures._claims import Claims
+from sparsedd.experiments._figures._measures import SPARSE, Measures, name_redense
+from sparsedd.experiments._figures._panel import Drawing, Panel, move_panel
 from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._redense import Place, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import group_fleets, work_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables
-from sparsedd.experiments.figures._claim import Claim
-from sparsedd.experiments.figures._claims import Claims
-from sparsedd.experiments.figures._measures import SPARSE, Measures, name_redense
-from sparsedd.experiments.figures._panel import Drawing, Panel, move_panel
 from sparsedd.sweeps._workers import pinned
 
 if TYPE_CHECKING:

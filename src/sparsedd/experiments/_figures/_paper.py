@@ -6,11 +6,10 @@ from sparsedd import _checks
 from sparsedd._pruner import Pruner
 from sparsedd.data import Flip, RandomResizedCrop, Shift
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._labels import make_title, name_dataset
-from sparsedd.experiments.figures import _claims as claims
-from sparsedd.experiments.figures._claims import Claims
-from sparsedd.experiments.figures._figure import Figure
-from sparsedd.experiments.figures._panel import (
+from sparsedd.experiments._figures import _claims as claims
+from sparsedd.experiments._figures._claims import Claims
+from sparsedd.experiments._figures._figure import Figure
+from sparsedd.experiments._figures._panel import (
     ACCURACY,
     BEST,
     DIRECTIONS,
@@ -24,6 +23,7 @@ from sparsedd.experiments.figures._panel import (
     Drawing,
     Panel,
 )
+from sparsedd.experiments._labels import make_title, name_dataset
 from sparsedd.noise import Asymmetric, Noise, Pairflip, Symmetric
 from sparsedd.sweeps._retraining import FINETUNING, LR_REWINDING, SCRATCH, Retraining
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsedd import landscape, phases
-from sparsedd.experiments.figures._claim import Claim, Effect, judge
-from sparsedd.experiments.figures._measures import Array, Levels, Measures, find_dip_and_peak, name_redense
-from sparsedd.experiments.figures._panel import Panel
+from sparsedd.experiments._figures._claim import Claim, Effect, judge
+from sparsedd.experiments._figures._measures import Array, Levels, Measures, find_dip_and_peak, name_redense
+from sparsedd.experiments._figures._panel import Panel
 
 POINT = 0.01  # what "no more than noise" means, in accuracy or as a share
 LEVEL = -np.log(0.8)  # one of the paper's levels, on the axis of log density

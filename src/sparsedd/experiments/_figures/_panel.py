@@ -9,8 +9,8 @@ import numpy as np
 from sparsedd import plotting
 from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._figures._measures import SPARSE, Measures, name_redense
 from sparsedd.experiments._labels import make_title
-from sparsedd.experiments.figures._measures import SPARSE, Measures, name_redense
 from sparsedd.noise import FLIPS, Asymmetric
 
 if TYPE_CHECKING:
