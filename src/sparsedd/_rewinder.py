@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers
-from sparsedd._parameters import abridge, is_sharded, memory_key, name_state_keys, shard_like
+from sparsedd._parameters import abridge, memory_key, name_state_keys
+from sparsedd._shards import is_sharded, shard_like
 from sparsedd._state import resolve_names
 
 

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import abridge, check_present, drop_tied, modules, parameters, select, shard_like
+from sparsedd._parameters import abridge, check_present, drop_tied, modules, parameters, select
+from sparsedd._shards import shard_like
 from sparsedd._state import Weights, check_same, find_overwritten, is_float, read_tensors, resolve_names, write_
 
 __all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
