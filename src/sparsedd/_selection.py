@@ -137,7 +137,7 @@ class Ranking:
         yield -inf, inf
 
     def _split(self, low: float, high: float) -> tuple[int, list[Array], int]:
-        """Return how many scores are at most ``low``, and the scores between it and ``high`` that are here, and their number."""
+        """Return how many scores are at most ``low``; those between it and ``high`` that are here; how many there are."""
         inside, counts = [], []
         for scored in self._group:
             below, collected = 0, []
