@@ -20,6 +20,7 @@ from helpers import bits, filled
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Shard
@@ -27,7 +28,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask, Pruner, Rewinder, _selection, landscape, metrics, prunable, scores
+from sparsedd import Mask, Pruner, Rewinder, _selection, convert, landscape, metrics, prunable, scores
 from sparsedd._shards import local, take_part
 
 SCORES = {"magnitude": "magnitude", "gradient": "gradient", "random": scores.random(3)}
@@ -369,6 +370,52 @@ def together(scene: Scene) -> None:
     scene.check("nan", scene.same["nan"].startswith("ValueError: the score of '0.weight' is NaN for 1 kept weights"))
     told = scene.tell(Mask, {"w": model[0].weight.detach() != 0})  # type: ignore[index,union-attr,operator,dict-item]
     scene.check("a mask of a DTensor", told.startswith("RuntimeError: 'w' is a DTensor"))
+
+
+def files(scene: Scene) -> None:
+    """A point in training is one whole file, which whole models and shards of any kind go on from."""
+    x, y = batch("mlp", 0)
+
+    def go(model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
+        for _ in range(2):
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+        return model
+
+    def new(kind: Callable[..., nn.Module] | None = None) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = kind(make("mlp"), scene.mesh) if kind else make("mlp")
+        return model, torch.optim.AdamW(model.parameters(), 1e-2)
+
+    def close(model: nn.Module, other: nn.Module) -> bool:
+        pairs = zip(whole(model, "mlp").parameters(), whole(other, "mlp").parameters(), strict=True)
+        return all(torch.allclose(p, q, atol=1e-5) for p, q in pairs)
+
+    model, optimizer = new(layers)
+    go(model, optimizer)
+    start = Rewinder(step=2, model=model, optimizer=optimizer)
+    path = scene.out / f"start.{scene.size}"
+    start.save(path)
+    scene.check("no other file", [p.name for p in scene.out.glob(f"*start.{scene.size}*")] == [path.name])
+    at = whole(model, "mlp")
+    go(model, optimizer)
+    plain = Rewinder.load(path)
+    scene.check("whole", not any(hasattr(t, "placements") for t in plain["model"].values()))
+    for name, kind in {"whole": None, "layers": layers, "tensors": tensors}.items():
+        for point in (start, plain) if kind is not tensors else (plain,):
+            other, others = new(kind)
+            go(other, others)
+            scene.check(f"{name}: step", point.rewind(model=other, optimizer=others) == 2)
+            scene.check(f"{name}: weights", close(other, at))
+            scene.check(f"{name}: goes on", close(go(other, others), model))
+    full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    scene.check("full state", convert.from_state_dict(full) == Mask.nonzero(model))
+    scene.check("distance of full state", metrics.learning_distance(full, model) == 0)
+    told = scene.tell(start.save, "/proc/no/such/place")
+    scene.check(
+        f"no place: {told}",
+        told.startswith("RuntimeError: the first of" if scene.rank else ("OSError", "FileNotFoundError", "PermissionError")),
+    )
 
 
 def silent(scene: Scene) -> None:

@@ -22,7 +22,10 @@ from sparsedd import Mask, Pruner, _shards, metrics
 from sparsedd._selection import Ranking, Scored
 from sparsedd._shards import Place
 
-SCENES = {2: ("matrix", "own_scores", "optimizers", "silent", "together"), 3: ("uneven", "own_scores", "stages", "together")}
+SCENES = {
+    2: ("matrix", "own_scores", "optimizers", "files", "silent", "together"),
+    3: ("uneven", "files", "own_scores", "stages", "together"),
+}
 
 
 def spawn(out: Path, ranks: int, *scenes: str) -> list[dict]:

@@ -6,7 +6,7 @@ processes tell each other are sums of short vectors, and the bits of a new mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -74,17 +74,27 @@ def take_part(tensor: Any, like: Any) -> Tensor:
     if not is_sharded(tensor):
         return Place.of(like).take(tensor)
     if not is_sharded(like):
-        tensor = tensor.full_tensor()
-    elif (tensor.device_mesh, tensor.placements) != (like.device_mesh, like.placements):
+        return make_whole(tensor)
+    if (tensor.device_mesh, tensor.placements) != (like.device_mesh, like.placements):
         tensor = tensor.redistribute(like.device_mesh, like.placements)
     return local(tensor)
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return a tensor as DTensor if the other one is: this process takes its part, without a word to the others."""
-    if is_sharded(tensor) or not is_sharded(other):
-        return tensor
+    """Return a tensor as DTensor if the other one is, and whole if not. Of a whole one this process takes its own part."""
+    if not is_sharded(other):
+        return make_whole(tensor)
     return wrap_like(take_part(tensor, other).to(local(other).device), other)
+
+
+def make_whole(tensor: Any) -> Tensor:
+    """Return a tensor that is whole on every process, where the weights of this one are; one that is not sharded, itself."""
+    if not is_sharded(tensor):
+        return tensor  # type: ignore[no-any-return]
+    here = local(tensor)
+    talking: Any = wrap_like(here.to(tensor.device_mesh.device_type), tensor)  # weights on the CPU may belong to ranks on GPUs
+    whole: Tensor = talking.full_tensor()
+    return whole.to(here.device)
 
 
 def wrap_like(part: Tensor, other: Tensor) -> Tensor:
@@ -119,6 +129,30 @@ def _all_reduce(vector: Any, groups: Sequence[Any], device: str) -> Any:
     for group in groups:
         torch.distributed.all_reduce(total, group=group)
     return total.cpu().numpy().reshape(vector.shape)
+
+
+def write_once(tensors: Mapping[str, Any], write: Callable[[dict[str, Tensor]], object]) -> None:
+    """Write whole tensors on the first of the processes that they are sharded over; return, or raise, on all when it has."""
+    sharded = next((t for t in tensors.values() if is_sharded(t)), None)
+    if sharded is None:
+        write(dict(tensors))
+        return
+    place, first, failed = Place.of(sharded), not any(sharded.device_mesh.get_coordinate()), False
+    try:
+        whole = {}
+        for name, tensor in tensors.items():  # one after the other, of which the others keep none
+            here = make_whole(tensor)
+            if first:
+                whole[name] = here.cpu().contiguous()
+        if first:
+            write(whole)
+    except BaseException:
+        failed = True
+        raise
+    finally:
+        others = int(sum_over([int(failed)], [place]))
+    if others:
+        raise RuntimeError("the first of the processes that the model is sharded over could not write: it says why.")
 
 
 def gather(flags: Tensor, like: Tensor) -> Tensor:
