@@ -4,6 +4,7 @@ A scene is played by the first SIZE ranks. It gives what was found wrong, by nam
 all numbers of them.
 """
 
+import gc
 import json
 import os
 import sys
@@ -28,7 +29,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask, Pruner, Rewinder, _selection, convert, landscape, metrics, prunable, scores
+from sparsedd import Mask, Pruner, Rewinder, Sweep, _selection, convert, landscape, metrics, prunable, scores
 from sparsedd._shards import local, take_part
 
 SCORES = {"magnitude": "magnitude", "gradient": "gradient", "random": scores.random(3)}
@@ -416,6 +417,33 @@ def files(scene: Scene) -> None:
         f"no place: {told}",
         told.startswith("RuntimeError: the first of" if scene.rank else ("OSError", "FileNotFoundError", "PermissionError")),
     )
+
+
+def sweep(scene: Scene) -> None:
+    """A sweep of a sharded model, killed twice: one process then goes on with a whole one."""
+    import test_sweep
+
+    path = scene.out / "sweep"
+
+    def killed(*place: Any) -> None:
+        if place == end:
+            raise test_sweep.Killed
+
+    for end in (("step", 0, 1, 1), ("step", 1, 1, 2), ("recorded", 1), ("epoch", 2, 1)):
+        model = layers(test_sweep.net(), scene.mesh)
+        made = Sweep(path, model, Pruner(fraction=0.4), levels=3, rewind_step=3)
+        try:
+            test_sweep.train(made, at=killed)
+            scene.check(f"{end} is not reached", False)
+        except test_sweep.Killed:
+            pass
+        del made  # with its lock
+        gc.collect()
+        dist.barrier()
+    scene.same["records"] = [
+        level.to_json() for level in Sweep(path, model, Pruner(fraction=0.4), levels=3, rewind_step=3).records
+    ]
+    scene.check("records", len(scene.same["records"]) == 2)
 
 
 def silent(scene: Scene) -> None:

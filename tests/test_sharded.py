@@ -16,15 +16,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_selection import by_sorting, groups, smallness
+from test_sweep import net, train
 from torch import nn
 
-from sparsedd import Mask, Pruner, _shards, metrics
+from sparsedd import Mask, Pruner, Sweep, _shards, metrics
 from sparsedd._selection import Ranking, Scored
 from sparsedd._shards import Place
 
 SCENES = {
     2: ("matrix", "own_scores", "optimizers", "files", "silent", "together"),
-    3: ("uneven", "files", "own_scores", "stages", "together"),
+    3: ("uneven", "files", "own_scores", "stages", "sweep", "together"),
 }
 
 
@@ -46,10 +47,15 @@ def spawn(out: Path, ranks: int, *scenes: str) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory):
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("shards")
+
+
+@pytest.fixture(scope="module")
+def played(out):
     """All scenes, in one spawn."""
     scenes = [f"{size}:{scene}" for size, scenes in SCENES.items() for scene in scenes]
-    found = spawn(tmp_path_factory.mktemp("shards"), 3, *scenes)
+    found = spawn(out, 3, *scenes)
     return lambda size, scene: [found[rank][f"{scene}.{size}.{rank}.json"] for rank in range(size)]
 
 
@@ -70,6 +76,21 @@ def test_masks_and_files_are_equal_for_any_number_of_ranks(played, tmp_path):
     Pruner(fraction=0.5).prune(shards.make("mlp")).save(tmp_path / "mask")
     for size in (2, 3):
         assert played(size, "together")[0]["same"]["bytes"] == (tmp_path / "mask").read_bytes().hex()
+
+
+def test_one_process_goes_on_with_a_sweep_of_three(played, out):
+    check(played(3, "sweep"))
+    sweep = train(Sweep(out / "sweep", net(), Pruner(fraction=0.4), levels=3, rewind_step=3))
+    alone = train(Sweep(out / "alone", net(), Pruner(fraction=0.4), levels=3, rewind_step=3))
+    for record, other in zip(sweep.records, alone.records, strict=True):
+        assert record.remaining == other.remaining
+        assert record.distance == pytest.approx(other.distance, rel=1e-5)
+        assert record.norm == pytest.approx(other.norm, rel=1e-5)
+    model = net()
+    for level in (1, 2):
+        model.load_state_dict(sweep.weights(level - 1), strict=False)
+        assert Pruner(fraction=0.4).prune(model, sweep.mask(level - 1)) == sweep.mask(level)
+    assert {path.name for path in sweep.path.iterdir()} == {path.name for path in alone.path.iterdir()}
 
 
 @pytest.mark.long

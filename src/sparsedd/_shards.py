@@ -84,7 +84,7 @@ def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """Return a tensor as DTensor if the other one is, and whole if not. Of a whole one this process takes its own part."""
     if not is_sharded(other):
         return make_whole(tensor)
-    return wrap_like(take_part(tensor, other).to(local(other).device), other)
+    return wrap_like(take_part(tensor, other).to(local(other).device, copy=True), other)  # no view, which keeps the whole alive
 
 
 def make_whole(tensor: Any) -> Tensor:
