@@ -29,7 +29,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask, Pruner, Rewinder, Sweep, _selection, convert, landscape, metrics, prunable, scores
+from sparsedd import Mask, Pruner, Rewinder, Sweep, _selection, convert, landscape, metrics, prunable, scores, sparse
 from sparsedd._shards import local, take_part
 
 SCORES = {"magnitude": "magnitude", "gradient": "gradient", "random": scores.random(3)}
@@ -205,6 +205,15 @@ def lap(scene: Scene, kind: str, way: str, mesh: Any, shard: Callable[[nn.Module
     here = Rewinder(model=model)
     with landscape.at(model, start["model"]):
         scene.check(at + "borrowed", metrics.learning_distance(make(kind), model) == 0)
+    if at == "mlp, layers: ":
+        lines = []
+        for net in (model, twin):
+            direction = landscape.filter_normalized(landscape.random_direction(net), net)
+            lines.append(landscape.line(net, net, direction, [0, 0.5], lambda net: full(next(net.parameters())).norm().item()))
+            lines[-1] += landscape.interpolate(net, start["model"], net, lambda net: full(next(net.parameters())).sum().item())
+        scene.check(f"lines {lines}", torch.allclose(*map(torch.tensor, lines)))
+        for use in (convert.to_torch_prune_, lambda net, mask: sparse.compact(net, mask)):
+            scene.check(at + "refused", "is a DTensor" in scene.tell(use, model, mask))
     start.rewind(model=model)
     scene.check(at + "rewound", all(map(torch.equal, whole(model, kind).parameters(), make(kind).parameters())))
     here.rewind(model=model)

@@ -137,9 +137,9 @@ def check_undivided(named: Named) -> Named:
     for name, tensor in named.items():
         if is_sharded(tensor):
             raise RuntimeError(
-                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: pass the sharded "
-                "model itself, or whole tensors (tensor.full_tensor(), or get_model_state_dict of "
-                "torch.distributed.checkpoint.state_dict with full_state_dict=True)."
+                f"{name!r} is a DTensor, sharded over processes, and this needs a whole one: tensor.full_tensor(), or "
+                "get_model_state_dict of torch.distributed.checkpoint.state_dict with full_state_dict=True. Pruner.prune, "
+                "Mask.nonzero and Mask.enforce take the sharded model itself."
             )
     return named
 
