@@ -20,6 +20,7 @@ import torch
 from helpers import bits, filled
 from torch import distributed as dist
 from torch import nn
+from torch.distributed import checkpoint as dcp
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -418,9 +419,20 @@ def files(scene: Scene) -> None:
             scene.check(f"{name}: step", point.rewind(model=other, optimizer=others) == 2)
             scene.check(f"{name}: weights", close(other, at))
             scene.check(f"{name}: goes on", close(go(other, others), model))
-    full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
-    scene.check("full state", convert.from_state_dict(full) == Mask.nonzero(model))
-    scene.check("distance of full state", metrics.learning_distance(full, model) == 0)
+    checkpoint, mask = scene.out / "checkpoint", Pruner().prune(make("mlp"))
+    state = {"model": start["model"], "mask": mask.state_dict()}
+    if scene.size == 2:
+        dcp.save(state, checkpoint_id=checkpoint, process_group=scene.mesh.get_group())
+    else:  # of two ranks on three
+        later = Rewinder(model=new(layers)[0])["model"]
+        back = {"model": later, "mask": Mask.dense(make("mlp")).state_dict()}
+        dcp.load(back, checkpoint_id=checkpoint, process_group=scene.mesh.get_group())
+        scene.check("checkpoint: mask", Mask.from_state_dict(back["mask"]) == mask)
+        found = [torch.allclose(full(back["model"][name]), p, atol=1e-5) for name, p in at.named_parameters()]
+        scene.check("checkpoint: weights", all(found))
+    complete = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    scene.check("full state", convert.from_state_dict(complete) == Mask.nonzero(model))
+    scene.check("distance of full state", metrics.learning_distance(complete, model) == 0)
     told = scene.tell(start.save, "/proc/no/such/place")
     scene.check(
         f"no place: {told}",

@@ -146,8 +146,10 @@ def check_undivided(named: Named) -> Named:
 
 def check_stages(name: str, p: Any) -> None:
     """Raise where a mesh says that each process has some of the layers only."""
-    mesh = p.device_mesh._get_root_mesh() if is_sharded(p) else None
-    for size, stage in zip(mesh.shape, mesh.mesh_dim_names or (), strict=False) if mesh is not None else ():
+    if not is_sharded(p):
+        return
+    mesh = getattr(p.device_mesh, "_get_root_mesh", lambda: p.device_mesh)()
+    for size, stage in zip(mesh.shape, mesh.mesh_dim_names or (), strict=False):
         if stage in ("pp", "pipeline") and size > 1:
             raise RuntimeError(
                 f"{name!r} is one of a pipeline stage (its device mesh has a dimension {stage!r}), and this process can't rank "

@@ -185,7 +185,7 @@ class Ranking:
 
     def _sum(self, vectors: Sequence[Any]) -> Array:
         """Return the sum of vectors, one for each parameter's scores that are here, over parameters and processes."""
-        return sum_over(vectors, self._places)
+        return sum_over(vectors, self._places) if self._sharded else np.sum(vectors, axis=0)
 
 
 def _share_one(scored: Scored, place: Place, threshold: float, go: int) -> int:
