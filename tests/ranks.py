@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from sparsedd import Mask, Pruner, Rewinder, landscape, metrics, scores
+from sparsedd import Mask, Pruner, Rewinder, metrics, scores
 from sparsedd.distributed import agree
 from sparsedd.experiments import Experiment, Store, run
 from sparsedd.experiments._task import Task
@@ -166,58 +166,6 @@ def _dead(rank: int, dies: int) -> Any:
         os._exit(7)
     began = time.monotonic()
     return {"seen": refusal(agree, a_mask(), timeout=3), "seconds": time.monotonic() - began}
-
-
-def sharded(rank: int, size: int, out: Path) -> Any:
-    """FSDP2: prune the whole model first, then shard; rewind the shards, and prune again from the full state dict."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    model = net()
-    start, mask = Rewinder(model=model), Pruner().prune(model)
-    ticket = copy.deepcopy(mask.apply_(model))
-    fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
-    whole = StateDictOptions(full_state_dict=True)
-    full = net(1)
-
-    def gathered() -> nn.Module:
-        full.load_state_dict(get_model_state_dict(model, options=whole))
-        return full
-
-    pruned = digest(gathered()) == digest(ticket)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    inputs, labels = batch(rank)
-    cross_entropy(model(inputs), labels).backward()
-    refused = {
-        "prune": refusal(Pruner().prune, model, mask),
-        "dense": refusal(Mask.dense, model),
-        "nonzero": refusal(Mask.nonzero, model),
-        "apply": refusal(mask.apply_, model),
-        "grads": refusal(mask.apply_to_grads_, model),
-        "holds": refusal(mask.holds, model),
-        "enforce": refusal(mask.enforce, model, optimizer),
-        "distance": refusal(metrics.learning_distance, ticket, model),
-        "states": refusal(metrics.learning_distance, model.state_dict(), model.state_dict()),
-        "sparsity": refusal(metrics.sparsity, model),
-        "mask": refusal(Mask, {"fc.weight": model.fc.weight != 0}),
-        "save": refusal(Rewinder(model=model).save, out / f"sharded.{rank}.safetensors"),
-    }
-    untouched = digest(gathered()) == digest(ticket)
-    optimizer.step()
-    here = Rewinder(model=model)
-    trained = copy.deepcopy(gathered())
-    again = Pruner().prune(trained, mask)  # what the step moved is not pruned by the mask: it was not enforced
-    agree(again)
-    step = start.rewind(model=model)
-    rewound = digest(gathered()) == digest(net())
-    here.rewind(model=model)
-    returned = digest(gathered()) == digest(trained)
-    with landscape.at(model, start["model"]):
-        borrowed = digest(gathered()) == digest(net())
-    back = digest(gathered()) == digest(trained)
-    works = [pruned, untouched, digest(trained) != digest(ticket), step == 0, rewound, returned, borrowed, back]
-    return {"refused": refused, "works": works, "mask": again.digest(), "weights": digest(trained)}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from sparsedd import Mask, distributed
 from sparsedd.experiments import run
 
 PROGRAM = str(Path(ranks.__file__))
-SCENES = ("scored", "loop", "sweep", "disagree", "absent", "sharded")
+SCENES = ("scored", "loop", "sweep", "disagree", "absent")
 
 
 def torchrun(size: int, out: Path, *scenes: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -121,19 +121,6 @@ def test_a_rank_that_does_not_come_is_not_waited_for_and_hears_of_it(world):
     for rank in (*prompt, late):
         assert rank["seen"][1] == "returned None"
         assert rank["total"] == [float(size)] * 3
-
-
-def test_sharded_parameters_are_refused_on_every_rank(world):
-    for rank in world[2]("sharded"):
-        for what, message in rank["refused"].items():
-            assert "is a DTensor, sharded over processes" in message, what
-        assert len(rank["refused"]) == 12
-
-
-def test_a_model_pruned_before_fully_shard_trains_rewinds_and_is_pruned_again(world):
-    first, *others = world[2]("sharded")
-    assert first["works"] == [True] * 8
-    assert all(other == first for other in others)
 
 
 @pytest.mark.parametrize("scene", ["dead_first", "dead_last"])

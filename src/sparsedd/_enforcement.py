@@ -16,9 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
-from sparsedd._match import match, match_and_warn
+from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_warn
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
 from sparsedd._parameters import abridge, follow, locate, parameters
+from sparsedd._shards import local
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
@@ -125,7 +126,7 @@ class Enforcement:
         if not self._hooks:
             return
         left = self._detach()
-        if self._moved_by or not self.mask.holds(self._model):
+        if have_moved_anywhere(match(self.mask, self._model), moved=bool(self._moved_by)):  # all shards' processes ask
             raise RuntimeError(
                 f"pruned weights were moved by something else than the enforced optimizers{self._moved_by or ''}: pass every "
                 "optimizer of the model to enforce, and call mask.apply_(model) after loading weights inside the block."
@@ -176,11 +177,11 @@ class Enforcement:
 
     def _locate(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
         """Return the place of each weight now, with its bits and those of its mask."""
-        return {locate(self._model, name): _view_words(p, keep) for name, (p, keep) in match(mask, self._model).items()}
+        return {locate(self._model, name): _view_words(local(p), keep) for name, (p, keep) in match(mask, self._model).items()}
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Return where the weights lie, and how often they were written to."""
-        return [(p.data_ptr(), p.stride(), p._version) for p in self._follow()]
+        return [(p.data_ptr(), p.stride(), p._version) for p in map(local, self._follow())]
 
     def _follow(self) -> list[nn.Parameter]:
         try:
@@ -189,8 +190,8 @@ class Enforcement:
             return []
 
     def _is_spoilt(self) -> bool:
-        """Check whether pruned weights have moved since the mask was applied; looks at them only if something was written."""
-        return self._look() != self._seen and not self.mask.holds(self._model)
+        """Check whether pruned weights here have moved since the mask was applied; looks at them only after something wrote."""
+        return self._look() != self._seen and have_moved(match(self.mask, self._model))  # without a word to other processes
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         self._steps += 1

@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 
 from sparsedd import _checks, _files
 from sparsedd._enforcement import Enforcement
-from sparsedd._match import match
+from sparsedd._match import have_moved_anywhere, match
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
 from sparsedd._prunable import select_prunable
 from sparsedd._selection import array, count
+from sparsedd._shards import gather, is_sharded, local
 from sparsedd._state import check_same
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -94,7 +95,8 @@ class Mask(Mapping[str, Tensor]):
         Mask(6 of 6 weights, sparsity 0.00%)
         """
         chosen = select_prunable(model, names).items()
-        return cls._of({n: torch.ones(p.shape, dtype=torch.bool, device="cpu" if p.is_meta else p.device) for n, p in chosen})
+        devices = {name: "cpu" if p.is_meta or is_sharded(p) else p.device for name, p in chosen}
+        return cls._of({name: torch.ones(p.shape, dtype=torch.bool, device=devices[name]) for name, p in chosen})
 
     @classmethod
     def nonzero(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
@@ -112,7 +114,7 @@ class Mask(Mapping[str, Tensor]):
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = check_present(select_prunable(model, names))
-        return warn_of_empty(cls({name: p.detach() != 0 for name, p in chosen.items()}))
+        return warn_of_empty(cls({name: gather(local(p.detach()) != 0, p) for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
@@ -210,7 +212,7 @@ class Mask(Mapping[str, Tensor]):
         0.0
         """
         for p, keep in match(self, model).values():
-            p.masked_fill_(~keep, 0)
+            local(p).masked_fill_(~keep, 0)
         return model
 
     @torch.no_grad()
@@ -223,13 +225,13 @@ class Mask(Mapping[str, Tensor]):
         """
         for p, keep in match(self, model).values():
             if p.grad is not None:
-                fill_(p.grad, ~keep, 0)
+                fill_(local(p.grad), ~keep, 0)
         return model
 
     @torch.no_grad()
     def holds(self, model: nn.Module) -> bool:
         """Check that every pruned weight of the model is exactly zero."""
-        return not any(bool((p.masked_fill(keep, 0) != 0).any()) for p, keep in match(self, model).values())
+        return not have_moved_anywhere(match(self, model))
 
     def enforce(self, model: nn.Module, *optimizers: Optimizer) -> Enforcement:
         """Hold pruned weights at zero, from now on and after every step of the optimizers, until the block ends.

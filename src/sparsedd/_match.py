@@ -1,4 +1,4 @@
-"""Match: the parameters of a model, each with its mask."""
+"""Match: the parameters of a model, each with its mask. Of sharded ones a process looks at its own parts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from collections.abc import Hashable, Mapping
 from operator import eq
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks
 from sparsedd._parameters import check_present, memory_key, select
 from sparsedd._selection import FLOATS, Scored, array, count
+from sparsedd._shards import Place, local, sum_each, sum_over, take_part
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
 
 
 def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
-    """Return each masked parameter as it is now, in the order of the model, with its mask on the same device."""
+    """Return each masked parameter as it is now, in the order of the model, with its mask on the same device.
+
+    Of a sharded parameter it is the part of the mask for the weights of this process.
+    """
     found = check_present(select(model, mask))
     keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in mask._keep.items()}
     owners: dict[Hashable, str] = {}
@@ -29,7 +34,19 @@ def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]
             )
         if (tied := owners.setdefault(memory_key(p), name)) != name:
             raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
-    return {name: (p, keeps[name].to(p.device)) for name, p in found.items()}
+    return {name: (p, take_part(keeps[name], p).contiguous().to(local(p).device)) for name, p in found.items()}
+
+
+@torch.no_grad()
+def have_moved(weights: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+    """Check for pruned weights of this process that are not zero."""
+    return any(bool((local(p).masked_fill(keep, 0) != 0).any()) for p, keep in weights.values())
+
+
+def have_moved_anywhere(weights: Mapping[str, tuple[Tensor, Tensor]], moved: bool = False) -> bool:
+    """Check for pruned weights of any process that are not zero, or any process that says that some have moved."""
+    moved = moved or have_moved(weights)
+    return bool(sum_over([int(moved)] * len(weights), [Place.of(p) for p, _ in weights.values()]))
 
 
 def match_and_warn(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
@@ -48,10 +65,13 @@ def count_zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[in
 
     Without a mask all are kept. A parameter that is zero throughout was initialised so: none of it counts as zero.
     """
-    zero = size = 0
+    zeros, kept = [], []
     for p, keep in weights.values():
-        values = p.detach() if p.dtype in FLOATS else (p.detach() != 0).float()
-        kept = p.numel() if keep is None else count(array(keep))
-        here = Scored("", values, keep).count(eq, 0) if kept else 0
-        zero, size = zero + (here if here < kept else 0), size + kept
+        part = local(p.detach())
+        values = part if p.dtype in FLOATS else (part != 0).float()
+        kept.append(part.numel() if keep is None else count(array(keep)))
+        zeros.append(Scored("", values, keep).count(eq, 0) if kept[-1] else 0)
+    places = [Place.of(p) for p, _ in weights.values()]
+    zeros, kept = sum_each(zeros, places), sum_each(kept, places)
+    zero, size = sum(here for here, all_of_it in zip(zeros, kept, strict=True) if here < all_of_it), sum(kept)
     return (zero, size) if zero > 1 and 20 * zero >= size else None

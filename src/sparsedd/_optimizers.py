@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn, optim
 from torch.optim import LBFGS, Optimizer
 
+from sparsedd._shards import local
+
 Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
 
 # These treat weights one by one. All others, and subclasses of these, are taken to mix them, and get masked gradients.
@@ -59,9 +61,9 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
             else:
                 key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
                 fresh = births[key] if key in births else births.setdefault(key, _find_fresh(optimizer, group, p, set(state)))
-            for path, value in state.items():
+            for path, value in ((path, local(value)) for path, value in state.items()):
                 born = fresh.get(path)
-                if value.numel() == p.numel() and born is not ... and not _fill_state(value, pruned[id(p)], born):
+                if value.numel() == pruned[id(p)].numel() and born is not ... and not _fill_state(value, pruned[id(p)], born):
                     left.add(f"{path[0]!r} of {type(optimizer).__name__}")
     return left
 

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from sparsedd import _checks
+from sparsedd._shards import is_sharded
 
 Named = TypeVar("Named", bound=Mapping[str, Any])
 Weight = TypeVar("Weight", bound=Tensor)
@@ -67,6 +68,11 @@ def modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is not None and isinstance(model, fsdp.FSDPModule):
         model.reshard()  # after a forward pass its parameters may be whole copies, and what is written to those is lost
+    if any(hasattr(p, "ds_id") for p in model._parameters.values()):
+        raise RuntimeError(
+            "the model's parameters are partitioned by DeepSpeed's ZeRO-3, which leaves none here that a mask fits: shard "
+            "it by torch.distributed.fsdp.fully_shard instead, or prune and measure a full state dict."
+        )
     yield prefix, model
     for name, child in model._modules.items():
         if child is not None:
@@ -85,7 +91,10 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def memory_key(p: Tensor) -> Hashable:
     """Return a key equal for tied parameters: address, shape, strides."""
-    if isinstance(p, UninitializedParameter) or p.is_meta or is_sharded(p) or p.layout is not torch.strided or not p.numel():
+    if is_sharded(p):  # a process' part may be empty, and has a storage even so
+        part: Tensor = p._local_tensor  # type: ignore[attr-defined]
+        return part.untyped_storage()._cdata, part.storage_offset(), p.shape
+    if isinstance(p, UninitializedParameter) or p.is_meta or p.layout is not torch.strided or not p.numel():
         return id(p)
     return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
 
@@ -110,7 +119,8 @@ def select(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
             )
         if isinstance(p, UninitializedParameter):
             raise RuntimeError(f"{name!r} has no shape yet: run a batch through its lazy module first.")
-    _check_apart(check_undivided(found))
+        check_stages(name, p)
+    _check_apart(found)
     return found
 
 
@@ -127,30 +137,30 @@ def check_undivided(named: Named) -> Named:
     for name, tensor in named.items():
         if is_sharded(tensor):
             raise RuntimeError(
-                f"{name!r} is a DTensor, sharded over processes, and this process has a part of it only: prune, train and "
-                "measure a model that is whole, not sharded or loaded from the full state dict "
-                "(get_model_state_dict of torch.distributed.checkpoint.state_dict)."
+                f"{name!r} is a DTensor, sharded over processes, and this needs a whole one: tensor.full_tensor(), or "
+                "get_model_state_dict of torch.distributed.checkpoint.state_dict with full_state_dict=True. Pruner.prune, "
+                "Mask.nonzero and Mask.enforce take the sharded model itself."
             )
     return named
 
 
-def is_sharded(p: Any) -> bool:
-    """Check for a DTensor, whose class is costly to import."""
-    return hasattr(p, "placements")
-
-
-def shard_like(tensor: Tensor, other: Any) -> Tensor:
-    """Return a tensor as DTensor if the other one is: this process takes its part, without a word to the others."""
-    if is_sharded(tensor) or not is_sharded(other):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+def check_stages(name: str, p: Any) -> None:
+    """Raise where a mesh says that each process has some of the layers only."""
+    if not is_sharded(p):
+        return
+    mesh = getattr(p.device_mesh, "_get_root_mesh", lambda: p.device_mesh)()
+    for size, stage in zip(mesh.shape, mesh.mesh_dim_names or (), strict=False):
+        if stage in ("pp", "pipeline") and size > 1:
+            raise RuntimeError(
+                f"{name!r} is one of a pipeline stage (its device mesh has a dimension {stage!r}), and this process can't rank "
+                "the weights of the others: prune and measure before the model is cut into stages, or a full state dict."
+            )
 
 
 def _check_apart(found: dict[str, nn.Parameter]) -> None:
     """Raise where two parameters share some weights, but not all of them in one order."""
-    dense = {name: p for name, p in found.items() if not p.is_meta and p.numel() and p.layout is torch.strided}
+    whole = {name: p for name, p in found.items() if not (is_sharded(p) or p.is_meta)}
+    dense = {name: p for name, p in whole.items() if p.numel() and p.layout is torch.strided}
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023

@@ -15,6 +15,7 @@ from sparsedd._match import count_zeros, match_and_warn
 from sparsedd._parameters import abridge, check_present
 from sparsedd._prunable import select_prunable
 from sparsedd._selection import FLOATS, Ranking, Scored, array, count
+from sparsedd._shards import Place, gather, local, sum_each, take_part
 
 Name: TypeAlias = Literal["magnitude", "gradient", "random"]
 Scope: TypeAlias = Literal["global", "layer"]
@@ -152,12 +153,14 @@ class Pruner:
                 )
         else:
             old = dict(match_and_warn(_checks.kind("mask", mask, Mask, "a Mask or None"), model))
+        places = [Place.of(p) for p, _ in old.values()]
+        here = [local(p).numel() if keep is None else count(array(keep)) for p, keep in old.values()]
+        kept = dict(zip(old, sum_each(here, places), strict=True))
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]
         plan = []
         for group in groups:
-            layers = [old[name] for name in group]
-            remaining = sum(p.numel() if keep is None else count(array(keep)) for p, keep in layers)
-            wanted = quota(sum(p.numel() for p, _ in layers), remaining)
+            remaining = sum(kept[name] for name in group)
+            wanted = quota(sum(old[name][0].numel() for name in group), remaining)
             if wanted > remaining:
                 what = "the mask" if self.scope == "global" else f"the mask of {group[0]!r}"
                 raise ValueError(
@@ -170,7 +173,8 @@ class Pruner:
         new: dict[str, Tensor] = {}
         for group, remaining, wanted in plan:
             ranking = Ranking([_score(score, name, *old[name]) for name in group], remaining)
-            new |= zip(group, ranking.without_lowest(remaining - wanted), strict=True)
+            parts = ranking.without_lowest(remaining - wanted)
+            new |= {name: gather(part, old[name][0]) for name, part in zip(group, parts, strict=True)}
         return Mask._of(new)
 
 
@@ -187,13 +191,15 @@ def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
 
 def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
     """Score a parameter; magnitudes are left to be computed slice by slice."""
+    place = Place.of(parameter)
     if score is scores.magnitude and parameter.dtype in FLOATS:
-        return Scored(name, parameter.detach(), keep, abs)
+        return Scored(name, local(parameter.detach()), keep, abs, place=place)
     values = score(name, parameter)
     _checks.kind(f"the score of {name!r}", values, Tensor, "a tensor")
-    if values.shape != parameter.shape:
+    if values.shape not in (parameter.shape, place.size):  # the part alone will do
         raise ValueError(f"the score of {name!r} must have shape {tuple(parameter.shape)}, got {tuple(values.shape)}.")
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"the score of {name!r} must be real numbers, got {values.dtype}.")
-    values = values.detach().to(parameter.device)
-    return Scored(name, values if values.dtype in FLOATS else values.double(), keep)
+    values = take_part(values.detach(), parameter) if values.shape == parameter.shape else values.detach()
+    values = values.to(local(parameter).device)
+    return Scored(name, values if values.dtype in FLOATS else values.double(), keep, place=place)

@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sparsedd import _checks, _files
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers
-from sparsedd._parameters import abridge, is_sharded, memory_key, name_state_keys, shard_like
+from sparsedd._parameters import abridge, memory_key, name_state_keys
+from sparsedd._shards import is_sharded, shard_like, write_once
 from sparsedd._state import resolve_names
 
 
@@ -118,10 +119,14 @@ class Rewinder:
         return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one .safetensors file, atomically: tensors, and JSON for the rest."""
+        """Write one .safetensors file, atomically: tensors, and JSON for the rest.
+
+        Of sharded tensors the file has the whole ones: every process must call this, and the first writes.
+        """
+        path = _checks.path("path", path)
         tensors: dict[str, Tensor] = {}
         content = {"step": self.step, "parts": _encode(self._parts, "", tensors, {})}
-        _files.write(_checks.path("path", path), _files.seal("rewinder", tensors, content))
+        write_once(tensors, lambda whole: _files.write(path, _files.seal("rewinder", whole, content)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -175,6 +180,8 @@ def _restore(part: Any, state: Any) -> None:
     if isinstance(part, nn.Module):
         _restore_model(part, state)
         return
+    if isinstance(part, Optimizer):
+        _split_state(part, state)
     part.load_state_dict(state)
     if isinstance(part, LRScheduler):  # its optimizer holds the rate; the schedule only says how to change it
         for group, rate in zip(_groups(part), part.get_last_lr(), strict=True):
@@ -190,6 +197,17 @@ def _restore(part: Any, state: Any) -> None:
                 captured = state["state"][number][key]
                 if isinstance(value, Tensor) and value.dtype != captured.dtype:
                     part.state[p][key] = captured.to(value.device)
+
+
+def _split_state(optimizer: Optimizer, state: Any) -> None:
+    """Shard what an optimizer remembers of parameters, or make it whole, as its own parameters are now."""
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+        return
+    numbers = [number for group in state["param_groups"] for number in group.get("params", ())]
+    for number, p in zip(numbers, [p for group in optimizer.param_groups for p in group["params"]], strict=False):
+        for key, value in state["state"].get(number, {}).items():
+            if isinstance(value, Tensor) and value.shape == p.shape and is_sharded(p) != is_sharded(value):
+                state["state"][number][key] = shard_like(value, p)
 
 
 def _restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -219,8 +237,6 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashab
     if isinstance(value, Tensor):
         if is_lazy(value):
             raise TypeError(f"{path} has no shape yet: run a batch through its lazy module first.")
-        if is_sharded(value):
-            raise TypeError(f"{path} is a DTensor, sharded over processes: save the states of before fully_shard.")
         if value.layout is not torch.strided or value.is_meta or value.dtype == torch.complex128:
             raise TypeError(
                 f"{path} is {value.dtype}, {value.layout}, on {value.device}: a .safetensors file has no such tensor."
@@ -231,7 +247,8 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashab
         while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
             key += "'"
         keys[memory_key(value)] = key
-        tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        own = value.detach()
+        tensors[key] = own if is_sharded(own) else own.cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -2,17 +2,21 @@
 
 Writing a temporary as large as the weights costs more than computing it. So the scores are read a slice at a time: once to
 count those beside a narrow bracket around the wanted rank and to collect those inside, once more to write the masks.
+
+Where weights are sharded, each process does this with its own, and counts are summed: no score is sent anywhere.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, floor, inf, sqrt
+from math import ceil, floor, inf, prod, sqrt
 from operator import eq, lt
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sparsedd._shards import Place, floats, search, sum_each, sum_over
 
 SLICE = 1 << 16  # fits a core's cache
 LARGE_SLICE = 1 << 22  # on other devices, where each slice costs a wait
@@ -26,13 +30,17 @@ Array: TypeAlias = Any  # numpy's on the CPU, where it compares ten times as fas
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of a parameter, ``key(values)`` for ``values`` in FLOATS, and which of them count: None for all."""
+    """The scores of a parameter, ``key(values)`` for ``values`` in FLOATS, and which of them count: None for all.
+
+    They are those of a part, if the parameter is sharded, and the place says of which.
+    """
 
     name: str
     values: Tensor
     keep: Tensor | None
     key: Callable[[Array], Array] = lambda values: values
     least: torch.dtype = torch.float32  # the scores are as wide as this, or wider
+    place: Place | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -60,18 +68,25 @@ class Scored:
 
 
 class Ranking:
-    """All the scores of a group that count, lowest first; of equal ones the earlier position is the lower."""
+    """All the scores of a group that count, lowest first; of equal ones the earlier position is the lower.
+
+    ``length`` is how many there are, in all processes. Every process gets masks for its own parts, of one ranking.
+    """
 
     def __init__(self, group: Sequence[Scored], length: int) -> None:
         widest = max((scored.dtype for scored in group), key=lambda dtype: dtype.itemsize)
         self._group = [replace(scored, least=widest) for scored in group]
         self._length = length
+        self._places = [scored.place or Place.of(scored.values) for scored in group]
+        self._sharded = any(place.groups for place in self._places)
 
     def without_lowest(self, lose: int) -> list[Tensor]:
         """Return the mask of each parameter that keeps all but the ``lose`` lowest."""
         threshold, go, equal = self._threshold(lose)
+        shares = self._share(threshold, go) if self._sharded and 0 < go < equal else [None] * len(self._group)
         masks = []
-        for scored in self._group:
+        for scored, share in zip(self._group, shares, strict=True):
+            go = go if share is None else share
             mask = torch.empty(scored.values.shape, dtype=torch.bool, device=scored.values.device)
             out = array(mask.view(-1))
             for here, score, keep in scored.slices():
@@ -96,12 +111,12 @@ class Ranking:
             self._split(0.0, 0.0)
             return -inf, 0, 1
         for low, high in self._brackets(lose):
-            below, inside = self._split(low, high)
+            below, inside, n = self._split(low, high)
             rank = lose - below
-            if 0 < rank <= len(inside):
-                inside.partition(rank - 1)  # in linear time
-                found = inside[rank - 1]
-                return float(found), rank - count(inside < found), count(inside == found)
+            if 0 < rank <= n:
+                found = self._find(inside, rank)
+                less, equal = self._sum([[count(some < found), count(some == found)] for some in inside])
+                return found, rank - int(less), int(equal)
             end = low if rank <= 0 else high  # the threshold, where many scores equal it
             less, equal = self._count(lt, end), self._count(eq, end)
             if less < lose <= less + equal:
@@ -111,31 +126,77 @@ class Ranking:
     def _brackets(self, lose: int) -> Iterator[tuple[float, float]]:
         """Yield ever wider brackets for the ``lose``-th lowest score, from four standard deviations of a sample's rank on."""
         if self._length > FEW:
-            share = sum(scored.values.numel() for scored in self._group) ** (SAMPLE - 1)
-            sample = np.sort(np.concatenate([scored.sample(share) for scored in self._group]))
-            rank, margin = lose / self._length * len(sample), 2 * sqrt(len(sample))
-            while 0 < margin < len(sample):
+            share = sum(prod(place.shape) for place in self._places) ** (SAMPLE - 1)
+            sample = [scored.sample(share) for scored in self._group]
+            n = int(self._sum([len(some) for some in sample]))
+            rank, margin = lose / self._length * n, 2 * sqrt(n)
+            while 0 < margin < n:
                 first, last = floor(rank - margin), ceil(rank + margin)
-                yield float(sample[first]) if first >= 0 else -inf, float(sample[last]) if last < len(sample) else inf
+                yield self._find(sample, first + 1) if first >= 0 else -inf, self._find(sample, last + 1) if last < n else inf
                 margin *= 8
         yield -inf, inf
 
-    def _split(self, low: float, high: float) -> tuple[int, Array]:
-        """Return how many scores are at most ``low``, and the scores between ``low`` and ``high``."""
-        below, inside = 0, []
+    def _split(self, low: float, high: float) -> tuple[int, list[Array], int]:
+        """Return how many scores are at most ``low``; those between it and ``high`` that are here; how many there are."""
+        inside, counts = [], []
         for scored in self._group:
-            collected = []
+            below, collected = 0, []
             for _, score, keep in scored.slices():
                 at_most, at_least = score <= low, score >= high
                 below += count(_among(keep, at_most))
                 collected.append(_host(score[_among(keep, ~(at_most | at_least))]))
             inside.append(np.concatenate(collected))
-            if nan := count(np.isnan(inside[-1])):  # neither at most nor at least anything: none is missed
-                raise ValueError(f"the score of {scored.name!r} is NaN for {nan:,} kept weights: has training diverged?")
-        return below, np.concatenate(inside)
+            counts.append([below, len(inside[-1]), count(np.isnan(inside[-1]))])  # NaN is neither at most nor at least anything
+        below, n, nans = (int(total) for total in self._sum(counts))
+        if nans:
+            for scored, nan in zip(self._group, sum_each([nan for *_, nan in counts], self._places), strict=True):
+                if nan:
+                    raise ValueError(f"the score of {scored.name!r} is NaN for {nan:,} kept weights: has training diverged?")
+        return below, inside, n
+
+    def _find(self, values: list[Array], rank: int) -> float:
+        """Return the ``rank``-th lowest, counted from one, of the values of all processes; each may sort its own."""
+        if not self._sharded:
+            every = np.concatenate(values)
+            every.partition(rank - 1)  # in linear time
+            return float(every[rank - 1])
+        for some in values:
+            some.sort()
+        dtype = values[0].dtype
+        infinity = int(np.array(inf, dtype).view(f"i{dtype.itemsize}"))
+
+        def count_up_to(tried: list[int]) -> Array:
+            limits = floats(tried, dtype)
+            return self._sum([np.searchsorted(some, limits, side="right") for some in values])
+
+        return float(floats([search(count_up_to, ~infinity, infinity, rank)], dtype)[0])
+
+    def _share(self, threshold: float, go: int) -> list[int]:
+        """Return how many scores here, of those that equal the threshold, go, if ``go`` do in all."""
+        shares = []
+        here = [scored.count(eq, threshold) for scored in self._group]
+        for scored, place, mine, ties in zip(self._group, self._places, here, sum_each(here, self._places), strict=True):
+            shares.append(mine if ties <= go else _share_one(scored, place, threshold, go) if go else 0)
+            go = max(0, go - ties)
+        return shares
 
     def _count(self, test: Callable[[Array, float], Array], value: float) -> int:
-        return sum(scored.count(test, value) for scored in self._group)
+        return int(self._sum([scored.count(test, value) for scored in self._group]))
+
+    def _sum(self, vectors: Sequence[Any]) -> Array:
+        """Return the sum of vectors, one for each parameter's scores that are here, over parameters and processes."""
+        return sum_over(vectors, self._places) if self._sharded else np.sum(vectors, axis=0)
+
+
+def _share_one(scored: Scored, place: Place, threshold: float, go: int) -> int:
+    """Return how many of the first ``go`` ties of a whole parameter are here."""
+    ties = [np.flatnonzero(_host(_among(keep, score == threshold))) + here.start for here, score, keep in scored.slices()]
+    at = place.locate(np.concatenate(ties))
+
+    def count_up_to(tried: list[int]) -> Array:
+        return sum_over([np.searchsorted(at, tried, side="right")], [place])
+
+    return int(np.searchsorted(at, search(count_up_to, 0, prod(place.shape) - 1, go), side="right"))
 
 
 def array(tensor: Tensor) -> Array:

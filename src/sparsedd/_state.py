@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks
-from sparsedd._parameters import abridge, fit_name, is_sharded, join, memory_key, modules, strip_segments
+from sparsedd._parameters import abridge, fit_name, join, memory_key, modules, strip_segments
+from sparsedd._shards import Place, is_sharded, sum_over, take_part
 
 Value = TypeVar("Value")
 Weights: TypeAlias = nn.Module | Mapping[str, Tensor]
@@ -93,8 +94,12 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     """Check that two tensors are equal, NaN in one place as NaN in the other."""
     if memory_key(a) == memory_key(b):
         return True
+    if a.shape != b.shape:
+        return False
+    like = a if is_sharded(a) else b
+    a, b = take_part(a, like), take_part(b, like)
     b = b.to(a.device)
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    return not sum_over([int(((a != b) & ((a == a) | (b == b))).any())], [Place.of(like)])
 
 
 @torch.no_grad()

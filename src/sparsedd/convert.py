@@ -112,7 +112,9 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
             f"torch.nn.utils.prune has pruned {abridge(taken)} of the model already: take that out first, "
             "mask = from_torch_prune_(model), and combine the masks with &."
         )
-    keeps = {memory_key(p): keep for p, keep in match(mask, model).values()}
+    found = match(mask, model)
+    check_undivided({name: p for name, (p, _) in found.items()})
+    keeps = {memory_key(p): keep for p, keep in found.values()}
     places: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = {}
     for prefix, module in modules(model):
         for leaf, p in module._parameters.items():

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from sparsedd import _checks, _random, _restored
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
-from sparsedd._parameters import has_hooks, memory_key, unwrap
+from sparsedd._parameters import check_undivided, has_hooks, memory_key, unwrap
 from sparsedd._perceptron import Perceptron
 from sparsedd.metrics import Evaluation
 from sparsedd.sparse import SparseLinear
@@ -293,7 +293,7 @@ def _check_alike(models: Iterable[nn.Module]) -> list[nn.Module]:
             a, b = first.get(name, "missing"), described.get(name, "missing")
             if a != b:
                 raise ValueError(f"the models of a fleet are alike, but {name} is {a} in the first and {b} in model {i}.")
-        for name, tensor in _tensors(model).items():
+        for name, tensor in check_undivided(_tensors(model)).items():
             here = f"{name!r} of model {i}"
             if (owner := owners.setdefault(memory_key(tensor), here)) != here:
                 raise ValueError(f"{owner} and {here} are one tensor: a fleet's weights are each its own.")

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
-from sparsedd._parameters import abridge, check_present, drop_tied, modules, parameters, select, shard_like
+from sparsedd._parameters import abridge, check_present, drop_tied, modules, parameters, select
+from sparsedd._shards import shard_like
 from sparsedd._state import Weights, check_same, find_overwritten, is_float, read_tensors, resolve_names, write_
 
 __all__ = ["ALPHAS", "at", "filter_normalized", "interpolate", "line", "random_direction", "sharpness"]
@@ -100,7 +101,7 @@ def line(
         if name not in start or start[name].shape != tensor.shape:
             has = f"{name!r} of shape {tuple(start[name].shape)}" if name in start else abridge(start)
             raise ValueError(f"direction names {name!r} of shape {tuple(tensor.shape)}; the origin has {has}.")
-    steps = {name: step.to(start[name].device) for name, step in steps.items() if is_float(start[name])}
+    steps = {n: shard_like(step.to(start[n].device), start[n]) for n, step in steps.items() if is_float(start[n])}
     points = (
         start | {name: torch.add(start[name], step, alpha=a) for name, step in steps.items()} for a in _check_alphas(alphas)
     )
@@ -193,7 +194,7 @@ def filter_normalized(direction: Mapping[str, Tensor], model: nn.Module) -> dict
     transposed = {id(m.weight) for _, m in modules(model) if isinstance(m, TRANSPOSED)}
     scaled = {}
     for name, w in select(model, steps).items():
-        d = steps[name]
+        d = shard_like(steps[name], w)
         if w.shape != d.shape:
             raise ValueError(f"direction has shape {tuple(d.shape)} for {name!r}, the model {tuple(w.shape)}.")
         axis = 1 if id(w) in transposed else 0
@@ -249,7 +250,7 @@ def _check_alphas(alphas: Iterable[float]) -> list[float]:
 def _mix(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     if alpha in (0, 1) or not is_float(a):
         return a if alpha < 0.5 else b
-    return torch.lerp(a, b.to(a.device, a.dtype), alpha)
+    return torch.lerp(a, shard_like(b.to(a.device, a.dtype), a), alpha)
 
 
 def _norms(tensor: Tensor, axis: int) -> Tensor:

@@ -12,7 +12,6 @@ from torch.nn.parameter import is_lazy
 from sparsedd import _checks, _random, _restored
 from sparsedd._parameters import (
     check_present,
-    check_undivided,
     drop_tied,
     find_computed,
     find_names,
@@ -23,6 +22,7 @@ from sparsedd._parameters import (
     select,
 )
 from sparsedd._prunable import select_prunable
+from sparsedd._shards import Place, is_sharded, local, sum_over, take_part
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
@@ -67,13 +67,16 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     check_same("start and end", starts, ends)
     if not ends:
         raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
-    total = 0.0
+    squares: list[float] = []
+    places: list[Place] = []
     apart = {(memory_key(starts[name]), memory_key(b)): name for name, b in ends.items()}  # what is tied in both counts once
     for name in apart.values():
-        b = ends[name]
+        like = ends[name] if is_sharded(ends[name]) else starts[name]
+        a, b = (take_part(weights[name].detach(), like) for weights in (starts, ends))
         wide = torch.complex128 if b.is_complex() else torch.float64
-        total += float((starts[name].detach().to(b.device, wide) - b.detach().to(wide)).abs().square().sum())
-    return math.sqrt(total)
+        squares.append(float((a.to(b.device, wide) - b.to(wide)).abs().square().sum()))
+        places.append(Place.of(like))
+    return math.sqrt(sum_over(squares, places))
 
 
 def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Mapping[str, Tensor]:
@@ -81,7 +84,7 @@ def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Ma
     if isinstance(weights, nn.Module):
         return check_present(drop_tied(select(weights, _find_weights(weights) if names is None else names)))
     found, first = resolve_names(model, weights), find_first_names(model)
-    return check_undivided({n: found[first[n]] for n in _read(model, model, names) if first[n] in found})
+    return {n: found[first[n]] for n in _read(model, model, names) if first[n] in found}
 
 
 def _read_pair(start: Weights, end: Weights, names: Iterable[str] | None) -> list[dict[str, Tensor]]:
@@ -89,7 +92,7 @@ def _read_pair(start: Weights, end: Weights, names: Iterable[str] | None) -> lis
     like = read_tensors(start)
     wanted = None if names is None else set(find_names(names, like, "start"))
     return [
-        check_undivided({n: t for n, t in state.items() if (is_weight(n, t) if wanted is None else n in wanted)})
+        {n: t for n, t in state.items() if (is_weight(n, t) if wanted is None else n in wanted)}
         for state in (like, read_tensors(end, like))
     ]
 
@@ -192,4 +195,5 @@ def sparsity(model: nn.Module, names: Iterable[str] | None = None) -> float:
     1.0
     """
     chosen = check_present(select_prunable(model, names))
-    return sum(int((p == 0).sum()) for p in chosen.values()) / max(sum(p.numel() for p in chosen.values()), 1)
+    zeros = sum_over([int((local(p) == 0).sum()) for p in chosen.values()], [Place.of(p) for p in chosen.values()])
+    return int(zeros) / max(sum(p.numel() for p in chosen.values()), 1)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
 from sparsedd._parameters import drop_tied, parameters
+from sparsedd._shards import Place, is_sharded, local, wrap_like
 
 __all__ = ["Score", "accumulate_", "gradient", "magnitude", "random"]
 
@@ -75,8 +77,10 @@ class _Random:
 
     def __call__(self, name: str, parameter: nn.Parameter) -> Tensor:
         _checks.kind(repr(name), parameter, Tensor, "a tensor")
-        draws = _random.uniform(("random score", self.seed, name), parameter.numel())
-        return torch.from_numpy(draws).reshape(parameter.shape).to(parameter.device)
+        key, place = ("random score", self.seed, name), Place.of(parameter)
+        draws = [_random.uniform(key, n, start) for start, n in place.runs()]
+        part = torch.from_numpy(np.concatenate([np.empty(0), *draws])).reshape(place.size).to(local(parameter).device)
+        return wrap_like(part, parameter) if is_sharded(parameter) else part
 
     def __repr__(self) -> str:
         return f"random(seed={self.seed})"

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from sparsedd import _checks
 from sparsedd._mask import Mask
 from sparsedd._match import match
-from sparsedd._parameters import has_hooks, memory_key, modules, parameters, unwrap
+from sparsedd._parameters import check_undivided, has_hooks, memory_key, modules, parameters, unwrap
 from sparsedd._state import read_tensors
 
 __all__ = ["BELOW", "SparseLinear", "compact", "expand_"]
@@ -216,7 +216,8 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
     >>> fast.values.shape, rest
     (torch.Size([20]), None)
     """
-    match(_checks.kind("mask", mask, Mask, "a Mask"), model)  # another model raises
+    found = match(_checks.kind("mask", mask, Mask, "a Mask"), model)  # another model raises
+    check_undivided({name: p for name, (p, _) in found.items()})
     if not _checks.real("below", below) >= 0:
         raise ValueError(f"below must be a density of at least 0, got {below}.")
     fast: Any = mask.apply_(deepcopy(unwrap(model)))

@@ -75,7 +75,7 @@ class Run(Sweep):
         self._store = self._net._store = store
         self._net.original = read_tensors(task.original)
         self._config = {"key": e.key, **e.config()}
-        self._ranks = Ranks(alone=True)
+        self._ranks = self._net.ranks = Ranks(alone=True)
         self._masks = _Masks(self, out, device)
 
     @undisturbed()

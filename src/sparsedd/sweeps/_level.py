@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -102,7 +104,8 @@ class Level:
             yield epoch
             if (epoch + 1 - first) % every == 0 or epoch + 1 == last:
                 self._warn_of_others(parts)
-                sweep._ranks.first(lambda: Rewinder(step=epoch + 1, **parts).save(path))  # noqa: B023
+                keep = partial(_keep, path, epoch + 1, parts)
+                keep() if sweep._ranks.shared else sweep._ranks.first(keep)  # shards are kept by all, of which one writes
                 self._kept = epoch + 1
 
     def _warn_of_others(self, parts: Mapping[str, Any]) -> None:
@@ -119,7 +122,7 @@ class Level:
         """Keep the state of the dense net at the rewind step: call it before each step where ``rewind_step`` is above 0."""
         sweep = self._sweep
         if self.number == 0 and _checks.whole("step", step) == sweep.rewind_step > 0:
-            sweep._ranks.first(lambda: sweep._store.save_state(sweep._store.start_path, sweep._net.state()))
+            sweep._ranks.first(lambda: sweep._net.save_start())
 
     def record(self, /, **measures: Any) -> Record:
         """Finish the level: keep what was measured, the weights and the mask of the next level. Only then does it count.
@@ -169,13 +172,15 @@ class Level:
         if sweep.retraining.weights == "rewind" and sweep.rewind_step and not store.start_path.exists():
             raise RuntimeError(f"rewind_step={sweep.rewind_step} was never reached: call level.reached(step) before each step.")
 
+        sweep._masks.held = self.mask
+
         def write() -> dict[str, Any]:
-            distance = sweep._net.distance()
+            distance = sweep._ranks.together(sweep._net.distance)
             took = self._clock.seconds if seconds is None else seconds
             record = Record(self.number, self.mask.sparsity, self.mask.remaining, distance, took, measures, curves)
             if not record.diverged:
-                sweep._masks.prepare(self.number, self.mask)
-            store.add(record, sweep._net.state(), self.mask, momentum)
+                sweep._masks.prepare(self.number)
+            store.add(record, sweep._ranks.together(sweep._net.whole_state), self.mask, momentum)
             _files.remove(sweep._leftovers())
             return record.to_json()
 
@@ -183,6 +188,10 @@ class Level:
         sweep._net.holds = self.number
         self._release()
         return self.finished
+
+
+def _keep(path: Path, step: int, parts: Mapping[str, Any]) -> None:
+    Rewinder(step=step, **parts).save(path)
 
 
 def _part(part: Any) -> Any:

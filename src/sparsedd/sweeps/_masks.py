@@ -15,12 +15,18 @@ class Masks:
         Of the sweep; ``dense`` is the mask of level 0.
     tickets
         The folder whose masks are taken, if they are another sweep's.
+
+    Attributes
+    ----------
+    held
+        The mask of the level in work.
     """
 
     def __init__(
         self, net: Net, dense: Mask, store: Store, pruner: Pruner, *, levels: int, one_shot: bool, tickets: Store | None
     ) -> None:
         self.tickets: Store | None = tickets
+        self.held: Mask = dense
         self._net, self._dense, self._store = net, dense, store
         self._pruner, self._levels, self._one_shot = pruner, levels, one_shot
 
@@ -29,16 +35,16 @@ class Masks:
         if self.tickets is not None:
             mask = check_fit(self.tickets.mask_path(number), self.tickets.mask(number), self._dense)
         else:
-            mask = self._prune_stored(number) if number else self._dense
+            mask = self._net.ranks.together(self.prune_stored, number) if number else self._dense
         mask.save(self._store.mask_path(number))
 
-    def prepare(self, number: int, mask: Mask) -> None:
+    def prepare(self, number: int) -> None:
         """Make the masks that follow from the model as it is at the end of a level, while gradients are at hand."""
         if self.tickets is not None or (self._one_shot and number):
             return
         for following in range(number + 1, self._levels if self._one_shot else min(number + 2, self._levels)):
             try:
-                self.prune(following, mask).save(self._store.mask_path(following))
+                self._net.ranks.together(self.prune_held, following).save(self._store.mask_path(following))
             except ValueError:  # no weight is left, or none that can be ranked: the next level says so, and this one is kept
                 return
 
@@ -57,7 +63,12 @@ class Masks:
         model, pruner = self._net.model, self._pruner
         return pruner.prune_to(model, pruner.sparsity(number), mask) if self._one_shot else pruner.prune(model, mask)
 
-    def _prune_stored(self, number: int) -> Mask:
+    def prune_held(self, number: int) -> Mask:
+        """Prune the model by the mask that it is trained with."""
+        return self.prune(number, self.held)
+
+    def prune_stored(self, number: int) -> Mask:
+        """Prune what is stored of the level before, or of level 0 in one shot."""
         store, source = self._store, 0 if self._one_shot else number - 1
         if self._one_shot and store.last and not store.weights_path(0).exists():
             raise ValueError(

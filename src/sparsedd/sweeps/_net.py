@@ -12,8 +12,10 @@ from torch.nn.parameter import is_lazy
 from sparsedd import _checks, _random, metrics
 from sparsedd._mask import Mask
 from sparsedd._match import match_and_warn
-from sparsedd._parameters import check_present, find_computed, unwrap
+from sparsedd._parameters import check_present, find_computed, parameters, unwrap
+from sparsedd._shards import Place, is_sharded, local, make_whole, shard_like, sum_over
 from sparsedd._state import find_first_names, read_tensors, write_
+from sparsedd.sweeps._ranks import Ranks
 from sparsedd.sweeps._record import finite
 from sparsedd.sweeps._retraining import Retraining
 from sparsedd.sweeps._store import Store, check_fit
@@ -33,6 +35,8 @@ class Net:
     ----------
     original
         The weights of the beginning, where they need not be read from the file; None in a sweep of the user's own.
+    ranks
+        The processes that share the model, or have it each.
     """
 
     def __init__(self, model: nn.Module, store: Store, dense: Mask, first: Path) -> None:
@@ -40,6 +44,7 @@ class Net:
         self.first: Path = first
         self.holds: int | None = None  # the level whose weights the model has
         self.original: Mapping[str, Tensor] | None = None
+        self.ranks: Ranks = Ranks(alone=True)
         self._store, self._dense = store, dense
         computed = any(find_computed(module) for module in model.modules())
         self._counted = list(dense) if computed else None  # of the learning distance
@@ -49,11 +54,20 @@ class Net:
         own = read_tensors(self.model)
         return {name: own[name] for name in dict.fromkeys(find_first_names(self.model).values())}
 
+    def whole_state(self) -> dict[str, Tensor]:
+        """Return the state for a file. Of a sharded model the first rank has all of it, and the others nothing."""
+        whole = {}
+        for name, tensor in self.state().items():
+            here = make_whole(tensor)
+            if self.ranks.rank == 0:
+                whole[name] = here.cpu() if is_sharded(tensor) else here
+        return whole
+
     def load(self, path: Path, state: Mapping[str, Tensor]) -> None:
         """Give the model a state, which comes from a file."""
         own = self.state()
         for name, tensor in check_fit(path, state, own).items():
-            write_(name, own[name], tensor)
+            write_(name, own[name], shard_like(tensor, own[name]))
 
     def load_last(self) -> None:
         """Give the model the weights of the last level, unless it has them."""
@@ -66,8 +80,16 @@ class Net:
         """Keep the weights that the sweep begins with, if they can't be drawn again."""
         if self.original is not None and self.first.name == self._store.beginning_path.name:
             return
-        match_and_warn(self._dense, self.model)  # a warning where it has been pruned already
-        self._store.save_state(self.first, self.state())
+        self.ranks.together(self.warn_of_zeros)
+        self._store.save_state(self.first, self.ranks.together(self.whole_state))
+
+    def save_start(self) -> None:
+        """Keep the weights at the rewind step."""
+        self._store.save_state(self._store.start_path, self.ranks.together(self.whole_state))
+
+    def warn_of_zeros(self) -> None:
+        """Warn where the model has been pruned already."""
+        match_and_warn(self._dense, self.model)
 
     def beginning(self) -> Mapping[str, Tensor]:
         """Return the weights that the sweep began with."""
@@ -75,17 +97,19 @@ class Net:
 
     def distance(self) -> float | None:
         """Return the learning distance of the model as it is; None where a parameter is not finite."""
-        if not all(bool(p.detach().isfinite().all()) for p in self.model.parameters()):
+        own = parameters(self.model).values()
+        if sum_over([int(not local(p.detach()).isfinite().all()) for p in own], [Place.of(p) for p in own]):
             return None
         return finite(metrics.learning_distance(self.beginning(), self.model, self._counted))
 
     def draw_anew(self, reinit: Callable[[nn.Module, int], object], seed: int) -> None:
         """Have the caller draw new weights, and see that they are new."""
-        before = {name: tensor.clone() for name, tensor in self.state().items() if name in self._dense}
+        before = {name: local(tensor).clone() for name, tensor in self.state().items() if name in self._dense}
         made = reinit(self.model, seed)
-        if (isinstance(made, nn.Module) and made is not self.model) or all(
-            torch.equal(before[name], tensor) for name, tensor in self.state().items() if name in before
-        ):
+        after = {name: tensor for name, tensor in self.state().items() if name in before}
+        new = [int(not torch.equal(before[name], local(tensor))) for name, tensor in after.items()]
+        changed = sum_over(new, [Place.of(tensor) for tensor in after.values()])
+        if (isinstance(made, nn.Module) and made is not self.model) or not changed:
             raise RuntimeError("reinit(model, seed) must draw new weights in place, and has changed none of the model's.")
 
 

@@ -10,8 +10,10 @@ from torch import nn
 
 from sparsedd import _checks, _files
 from sparsedd._mask import Mask
+from sparsedd._parameters import parameters
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
+from sparsedd._shards import is_sharded
 from sparsedd.sweeps import _derived
 from sparsedd.sweeps._config import copy_json, describe_sweep, format_config, is_written, open_tickets, read_config
 from sparsedd.sweeps._level import Level
@@ -117,7 +119,7 @@ class Sweep(StoredSweep):
         self._dense = Mask.dense(model, prunable(model) if names is None else names)
         place = tickets.path if isinstance(tickets, StoredSweep) else tickets
         tickets_store, tickets_key = (None, None) if place is None else open_tickets(place, self._dense)
-        self._ranks = Ranks()
+        self._ranks = Ranks(shared=any(map(is_sharded, parameters(model).values())))
         description = describe_sweep(
             model,
             self._dense,
@@ -135,6 +137,10 @@ class Sweep(StoredSweep):
         self._hold(store, description)
         self._net = Net(model, store, self._dense, store.beginning_path if self.rewind_step else store.start_path)
         self._masks = Masks(self._net, self._dense, store, pruner, levels=self.levels, one_shot=one_shot, tickets=tickets_store)
+        net, masks = self._net, self._masks
+        net.ranks = self._ranks
+        acts = (net.warn_of_zeros, net.whole_state, net.distance, masks.prune_held, masks.prune_stored)
+        self._ranks.acts = {act.__name__: act for act in acts}
         self._same()
 
     def __repr__(self) -> str:
