@@ -112,7 +112,7 @@ class Mask(Mapping[str, Tensor]):
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = check_present(select_prunable(model, names))
-        return warn_of_empty(cls({name: p.detach() != 0 for name, p in chosen.items()}))
+        return warn_of_empty(cls._of({name: (p.detach() != 0).contiguous() for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
