@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 from typing import Literal, Self, TypeAlias
 
@@ -14,7 +15,7 @@ from sparsedd._mask import Mask
 from sparsedd._match import count_zeros, match_and_warn
 from sparsedd._parameters import abridge, check_present
 from sparsedd._prunable import select_prunable
-from sparsedd._selection import FLOATS, Ranking, Scored, array, count
+from sparsedd._selection import FLOATS, Draws, Ranking, Scored, array, count
 
 Name: TypeAlias = Literal["magnitude", "gradient", "random"]
 Scope: TypeAlias = Literal["global", "layer"]
@@ -186,9 +187,14 @@ def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
 
 
 def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
-    """Score a parameter; magnitudes are left to be computed slice by slice."""
+    """Score a parameter; the scores of :mod:`sparsedd.scores` are left to be computed slice by slice."""
     if score is scores.magnitude and parameter.dtype in FLOATS:
         return Scored(name, parameter.detach(), keep, abs)
+    grad = parameter.grad if score is scores.gradient and parameter.dtype in FLOATS else None
+    if grad is not None and grad.dtype in FLOATS and grad.layout is torch.strided:
+        return Scored(name, parameter.detach(), keep, abs, grad.detach())
+    if isinstance(score, scores._Random):
+        return Draws(name, parameter.detach(), keep, draw=partial(score.draw, name))
     values = score(name, parameter)
     _checks.kind(f"the score of {name!r}", values, Tensor, "a tensor")
     if values.shape != parameter.shape:

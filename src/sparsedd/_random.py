@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 Key = tuple[str | int, ...]
 
 
-def bits(key: Key, n: int) -> NDArray[np.uint64]:
-    """Return the first ``n`` 64-bit words of the stream ``key``; a shorter draw is a prefix of a longer one."""
+def bits(key: Key, n: int, start: int = 0) -> NDArray[np.uint64]:
+    """Return ``n`` 64-bit words of the stream ``key``, from a position on; a shorter draw is a prefix of a longer one."""
     plain = tuple(int(part) if isinstance(part, Integral) else str(part) for part in key)  # NumPy's integers print otherwise
     digest = hashlib.sha256(repr(plain).encode()).digest()
-    return np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(n)
+    stream, inside = np.random.Philox(key=int.from_bytes(digest[:16], "little")), start % 4
+    stream.advance(start // 4)  # which counts in fours
+    return stream.random_raw(inside + n)[inside:]
 
 
-def uniform(key: Key, n: int) -> NDArray[np.float64]:
-    """Return ``n`` draws from U[0, 1), multiples of 2**-53."""
-    return (bits(key, n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def uniform(key: Key, n: int, start: int = 0) -> NDArray[np.float64]:
+    """Return ``n`` draws from U[0, 1), multiples of 2**-53, from a position on."""
+    return (bits(key, n, start) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def integers(key: Key, n: int, bound: int) -> NDArray[np.int64]:

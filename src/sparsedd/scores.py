@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
@@ -75,8 +77,11 @@ class _Random:
 
     def __call__(self, name: str, parameter: nn.Parameter) -> Tensor:
         _checks.kind(repr(name), parameter, Tensor, "a tensor")
-        draws = _random.uniform(("random score", self.seed, name), parameter.numel())
-        return torch.from_numpy(draws).reshape(parameter.shape).to(parameter.device)
+        return torch.from_numpy(self.draw(name, parameter.numel())).reshape(parameter.shape).to(parameter.device)
+
+    def draw(self, name: str, n: int, start: int = 0) -> NDArray[np.float64]:
+        """Return the scores of n weights of a parameter, from a position on."""
+        return _random.uniform(("random score", self.seed, name), n, start)
 
     def __repr__(self) -> str:
         return f"random(seed={self.seed})"
