@@ -177,7 +177,7 @@ class Pruner:
 
 def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
     """Warn of layers that have no weights left and had some before, and return the mask."""
-    empty = [name for name, keep in mask.items() if keep.numel() and not keep.any()]
+    empty = [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]
     if empty := [name for name in empty if before is None or name not in before or before[name].any()]:
         _checks.warn(
             f"no weight is left of {abridge(map(repr, empty))}: such a layer gives the same for every input, and the model "

@@ -28,7 +28,11 @@ def bits(key: Key, n: int, start: int = 0) -> NDArray[np.uint64]:
 
 def uniform(key: Key, n: int, start: int = 0) -> NDArray[np.float64]:
     """Return ``n`` draws from U[0, 1), multiples of 2**-53, from a position on."""
-    return (bits(key, n, start) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    words = bits(key, n, start)
+    words >>= np.uint64(11)
+    draws = words.astype(np.float64)
+    draws *= 2.0**-53
+    return draws
 
 
 def integers(key: Key, n: int, bound: int) -> NDArray[np.int64]:
