@@ -77,7 +77,7 @@ class Draws(Scored):
         return torch.float64
 
     def _read(self) -> Iterator[Array]:
-        size, step = self.values.numel(), _slice_size(self.values)
+        size, step = self.values.numel(), slice_size(self.values)
         for start in range(0, max(1, size), step):
             draws = self.draw(min(step, size - start), start)
             yield array(torch.from_numpy(draws).to(self.values.device))
@@ -201,13 +201,14 @@ def _multiply(values: Tensor, factor: Tensor | None = None) -> Tensor:
     return values.to(wide) * factor.to(wide)
 
 
-def _slice_size(values: Tensor) -> int:
+def slice_size(values: Tensor) -> int:
+    """Return how many values a slice has on their device."""
     return SLICE if values.device.type == "cpu" else LARGE_SLICE
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield tensors of one shape in slices, row after row; whatever the strides, they are never copied as a whole."""
-    size = _slice_size(tensors[0])
+    size = slice_size(tensors[0])
     if all(tensor.is_contiguous() for tensor in tensors):
         yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
     else:
