@@ -72,6 +72,7 @@ def pruning(score: str, level: int = 0) -> Callable[[nn.Module], Operation]:
 
 def enforcing(model: nn.Module) -> Operation:
     mask = pruned(model)
+    torch.optim.SGD(model.parameters(), 0.0)  # the first of a process imports what is no part of a mask
     return lambda: mask.enforce(model, torch.optim.SGD(model.parameters(), 0.0))
 
 

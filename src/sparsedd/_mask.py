@@ -156,7 +156,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
         {'a': 0.5, 'b': 0.0}
         """
-        return {name: int((~keep).sum()) / keep.numel() if keep.numel() else 1.0 for name, keep in self._keep.items()}
+        return {n: (k.numel() - count(array(k))) / k.numel() if k.numel() else 1.0 for n, k in self._keep.items()}
 
     def __repr__(self) -> str:
         return f"Mask({self.remaining:,} of {self.size:,} weights, sparsity {self.sparsity:.2%})"
