@@ -49,7 +49,11 @@ def extra_memory(function: Callable[..., object], *arguments: Any) -> int:
 
 def _risen(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
     torch.set_num_threads(1)
-    operation = function(*arguments)  # what is made here is there before
+    return extra(function(*arguments))  # what is made here is there before
+
+
+def extra(operation: Callable[[], object]) -> int:
+    """Bytes by which the memory of this process rises at its peak in a call."""
     ctypes.CDLL(None).malloc_trim(0)  # what was freed until here is not there to be used again
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here

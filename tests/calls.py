@@ -113,6 +113,7 @@ def a_mask(out: Path) -> None:
 def a_prune(out: Path) -> None:
     model = dropping()
     accumulate_(model, loader(), loss)
+    gradient("2.weight", model[2].weight)
     magnitude("2.weight", model[2].weight)
     for score in ("magnitude", "gradient", "random", magnitude, gradient, random(1)):
         for scope in ("global", "layer"):

@@ -31,7 +31,7 @@ class Met(io.FileIO):
     def write(self, data: Any) -> int:
         self.parted = not self.parted
         part = bytes(data[: (len(data) + 1) // 2] if self.parted else data)
-        self.meet("write", self.path, part)
+        self.meet("write", self.path, part, self.tell())
         return super().write(part)
 
 
@@ -97,7 +97,7 @@ class PowerCut:
         self.sure = dict(self.names)
         self.pending: list[tuple[str, str, str, int | None]] = []  # operation, path, path before it, file
 
-    def meet(self, operation: str, path: str, more: Any = None) -> None:
+    def meet(self, operation: str, path: str, more: Any = None, at: int = 0) -> None:
         """Do what is going to be done."""
         if operation == "open":
             if path not in self.names:
@@ -106,7 +106,8 @@ class PowerCut:
                 self.written[self._file(path)] = b""
             self.written.setdefault(self._file(path), b"")
         elif operation == "write":
-            self.written[self._file(path)] += more
+            before = self.written[self._file(path)]
+            self.written[self._file(path)] = before[:at] + more + before[at + len(more) :]
         elif operation == "mkdir":
             self._rename(path, path, None)
         elif operation == "replace":

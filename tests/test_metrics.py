@@ -3,7 +3,7 @@ from collections import namedtuple
 
 import pytest
 import torch
-from helpers import batch, everything, filled, net, no_global_draws
+from helpers import batch, everything, filled, net, no_global_draws, risen
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -45,6 +45,35 @@ def test_differences_are_taken_in_float64():
     end = {"w": torch.full((1000, 1000), 1.0 + 2**-23)}
     assert learning_distance(start, end) == 1000 * 2**-23
     assert learning_distance({"w": torch.full((1, 1), 300.0, dtype=torch.float16)}, {"w": torch.zeros(1, 1)}) == 300.0
+
+
+@pytest.mark.parametrize("size", [1, 7, 4099, 65_536, 65_537, 235_200, 1_000_003])
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.float32), (torch.bfloat16, torch.float64), (torch.float16, torch.float32)]
+)
+def test_the_distance_is_the_sum_over_whole_tensors_to_the_last_bit(size, dtypes):
+    generator = torch.Generator().manual_seed(size)
+    start, end = (
+        {"a": torch.randn(1, size, generator=generator).to(d), "b": torch.randn(3, 5, generator=generator).to(d)}
+        for d in dtypes
+    )
+    whole = [float((start[name].double() - end[name].double()).square().sum()) for name in start]
+    assert learning_distance(start, end) == math.sqrt(whole[0] + whole[1])
+
+
+@pytest.mark.parametrize("other", [torch.contiguous_format, torch.channels_last])
+def test_the_distance_of_weights_in_another_order_in_memory(other):
+    start, end = filled(nn.Conv2d(64, 32, 3)), filled(nn.Conv2d(64, 32, 3), 1).to(memory_format=torch.channels_last)
+    start.to(memory_format=other)
+    expected = float((start.weight.detach().double() - end.weight.detach().double()).square().sum())
+    assert learning_distance(start, end) == math.sqrt(expected)
+
+
+def test_a_distance_takes_eight_bytes_for_each_weight_of_the_largest_tensor():
+    start, end = ({str(k): torch.full((1024, 2048), float(v)) for k in range(4)} for v in (1, 3))
+    learning_distance({"w": torch.ones(2, 2)}, {"w": torch.ones(2, 2)})
+    assert risen(lambda: learning_distance(start, end)) <= 10 * (1 << 21)
+    assert learning_distance(start, end) == 2 * math.sqrt(4 * (1 << 21))
 
 
 def test_tied_weights_count_once_buffers_norms_and_biases_never():

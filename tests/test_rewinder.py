@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import batch, bits, everything, net, no_global_draws
+from helpers import batch, bits, everything, net, no_global_draws, risen
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -110,6 +110,54 @@ def test_a_rewinder_reads_like_a_sentence_and_names_what_it_lacks():
 def test_what_has_no_state_is_refused(parts, error, message):
     with pytest.raises(error, match=message):
         Rewinder(**parts)
+
+
+class Tied(nn.Module):
+    """An embedding that is the head, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(4096, 512)
+        self.layers = nn.ModuleList(nn.Linear(512, 1024, bias=False) for _ in range(8))
+        self.head = nn.Linear(512, 4096, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+def test_memory_is_one_copy_of_the_model_or_none(tmp_path):
+    model = Tied()
+    size = sum(4 * p.numel() for p in model.parameters())
+    Rewinder(model=net()).save(tmp_path / "warm")
+    start = []
+    assert risen(lambda: start.append(Rewinder(model=model))) <= 1.1 * size
+    assert risen(lambda: start[0].rewind(model=model)) <= 1.1 * size
+    assert risen(lambda: start[0].save(tmp_path / "start")) <= 0.1 * size
+    assert risen(lambda: start[0].state_dict()) <= 1.1 * size
+    assert (tmp_path / "start").stat().st_size <= 1.01 * size
+
+
+class Taking(nn.Linear):
+    """A layer that takes the very tensor it is given."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *more):
+        self.weight = nn.Parameter(state_dict[prefix + "weight"])
+
+
+def double(module, state_dict, prefix, *more):
+    for value in state_dict.values():
+        value.mul_(2)
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_model_that_keeps_or_changes_what_it_is_given_changes_no_rewinder(hooked):
+    model = nn.Sequential(nn.Linear(2, 3, bias=False) if hooked else Taking(2, 3, bias=False))
+    if hooked:
+        model[0].register_load_state_dict_pre_hook(double)
+    start = Rewinder(model=model)
+    before = bits(start["model"]["0.weight"])
+    start.rewind(model=model)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert bits(start["model"]["0.weight"]) == before
 
 
 # ---------------------------------------------------------------- rewinding

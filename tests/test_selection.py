@@ -2,12 +2,13 @@ import math
 import tracemalloc
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from helpers import bits, everything, filled
+from helpers import bits, everything, filled, risen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -99,6 +100,51 @@ def test_a_sample_that_misleads_costs_time_and_nothing_else(group, sizes, sample
     with sizes, mock.patch.object(Scored, "sample", return_value=np.array(sample)):
         new = Ranking(scored, length).without_lowest(lose)
     assert [mask.flatten().tolist() for mask in new] == by_sorting(values, keeps, lose)
+
+
+def outcome(pruner: Pruner, model: nn.Module, mask: Mask) -> Any:
+    """The bits of the mask, or the error."""
+    try:
+        return {name: bits(keep) for name, keep in pruner.prune(model, mask).items()}
+    except ValueError as error:
+        return str(error)
+
+
+@ZEROS
+@pytest.mark.filterwarnings("ignore:no weight is left of:UserWarning")
+@given(groups(), smallness, st.sampled_from([scores.gradient, scores.random(3)]), st.sampled_from([0.0, 0.2, 0.9]), st.data())
+def test_scores_in_slices_are_those_of_whole_parameters(group, sizes, score, fraction, data):
+    values, keeps = group
+    assume(any(bool(keep.any()) for keep in keeps))
+    model = nn.ParameterList(values)
+    for p in model:
+        grad = torch.tensor([0.0, 1.0, -0.5, 3.0, 1e-30]).repeat(p.numel() // 5 + 1)[: p.numel()].reshape(p.shape).to(p.dtype)
+        p.grad = grad.mT.contiguous().mT if p.dim() > 1 and data.draw(st.booleans()) else grad
+    mask = Mask({str(k): keep for k, keep in enumerate(keeps)})
+    expected = outcome(Pruner(lambda name, p: score(name, p), fraction), model, mask)
+    with sizes:
+        assert outcome(Pruner(score, fraction), model, mask) == expected
+
+
+@pytest.mark.parametrize("start", [1, 4, 7, 4096])
+def test_random_scores_can_be_read_from_any_position_on(start):
+    score = scores.random(5)
+    assert bits(score("w", nn.Parameter(torch.zeros(5000)))[start:]) == bits(
+        torch.from_numpy(score.draw("w", 5000 - start, start))
+    )
+
+
+@pytest.mark.parametrize("score", ["magnitude", "gradient", "random"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_scores_take_no_memory_of_their_own(score, level):
+    model = filled(nn.Sequential(*(nn.Linear(2048, 1024, bias=False) for _ in range(8))))
+    for p in model.parameters():
+        p.grad = p.detach() + 1
+    pruner = Pruner(score)
+    first = pruner.prune(model)  # what torch makes at a first call is no score
+    mask = first if level else None
+    n = sum(p.numel() for p in model.parameters())
+    assert risen(lambda: pruner.prune(model, mask)) <= 2 * n
 
 
 def brackets(values: Tensor, lose: int, sample: int = 400) -> list[tuple[float, float]]:

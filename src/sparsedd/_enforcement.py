@@ -20,11 +20,10 @@ from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_wa
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
 from sparsedd._parameters import abridge, follow, locate, parameters
 from sparsedd._shards import local
+from sparsedd._words import Words
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
-
-_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by width in bytes
 
 
 class Enforcement:
@@ -37,7 +36,8 @@ class Enforcement:
     """
 
     mask: Mask
-    _places: dict[tuple[str, ...], tuple[Tensor, Tensor]]
+    _places: list[tuple[str, ...]]
+    _words: Words
 
     def __init__(self, mask: Mask, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         if not optimizers:
@@ -140,7 +140,7 @@ class Enforcement:
 
     def _detach(self) -> set[str]:
         self._unhook()
-        self._places = {}
+        self._places, self._words = [], Words([])
         return self._refresh(self._optimizers)
 
     def _unhook(self) -> None:
@@ -166,18 +166,19 @@ class Enforcement:
 
     def _begin(self, mask: Mask) -> None:
         """Hold a mask from now on, in the weights and in what optimizers remember of them."""
-        places = self._locate(mask)  # what can fail comes before the first write
+        places, words = self._locate(mask)  # what can fail comes before the first write
         mask.apply_(self._model)
-        self.mask, self._places = mask, places
+        self.mask, self._places, self._words = mask, places, words
         self._seen = self._look()
         self._warn_of(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
                 forget_directions(optimizer, self._map_pruned())
 
-    def _locate(self, mask: Mask) -> dict[tuple[str, ...], tuple[Tensor, Tensor]]:
-        """Return the place of each weight now, with its bits and those of its mask."""
-        return {locate(self._model, name): _view_words(local(p), keep) for name, (p, keep) in match(mask, self._model).items()}
+    def _locate(self, mask: Mask) -> tuple[list[tuple[str, ...]], Words]:
+        """Return the place of each masked parameter now, and the words of all that is here."""
+        found = match(mask, self._model)
+        return [locate(self._model, name) for name in found], Words([(local(p), keep) for p, keep in found.values()])
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Return where the weights lie, and how often they were written to."""
@@ -221,15 +222,14 @@ class Enforcement:
         if [where for *where, _ in now] == [where for *where, _ in self._seen]:
             self._seen = now  # masking through .data is no write that counts
         else:
-            self._places = self._locate(self.mask)
+            self._places, self._words = self._locate(self.mask)
             self._seen = self._look()
             for stranger in _find_strangers(self._model, self._given):
                 _checks.warn(
                     f"this {stranger} holds no parameter of the model any more, so it trains nothing: after "
                     "load_state_dict(assign=True), make a new optimizer of model.parameters(), and enforce the mask on it.",
                 )
-        for words, ones in self._places.values():
-            words.bitwise_and_(ones)  # w AND 11...1 = w, w AND 00...0 = +0.0, whatever w is: NaN and -0.0 end here too
+        self._words.clear_pruned_()
         if hasattr(optimizer, "eval"):  # it swaps weights with others that it remembers, as schedule-free ones do
             self._refresh([optimizer])
         self._moved_by = self._before.pop(id(optimizer), self._moved_by)  # what another moved within this step is zero now
@@ -265,14 +265,6 @@ def _notice(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 register_optimizer_step_post_hook(_notice)  # for good: another thread may be going through torch's hooks
-
-
-def _view_words(p: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """View the weights' bits as integers; make integers, in that memory order, of all ones where one is kept, else zero."""
-    w = torch.view_as_real(p.data) if p.is_complex() else p.data  # masking is no change that autograd should know of
-    keep = keep if keep.shape == w.shape else keep.unsqueeze(-1)
-    words = w.view(_INTEGER[w.element_size()])
-    return words, torch.empty_like(words).copy_(keep).neg_()
 
 
 def _list_parameters(optimizer: Optimizer) -> list[Tensor]:

@@ -3,14 +3,16 @@
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
@@ -26,20 +28,28 @@ _begun: set[Path] = set()  # what this process is writing
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file in one act: a reader, a kill or a power cut meets the old content or the new; from here on, the new."""
-    path = Path(path)
+    _replace(Path(path), lambda file: file.write(data))
+
+
+def write_sealed(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], content: Any) -> None:
+    """Replace the file, as :func:`write` does, by what :func:`seal` returns, made of one tensor after the other."""
+    _replace(Path(path), lambda file: _write_sealed(file, kind, tensors, content))
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     _begun.add(temporary)
     try:
         make(path.parent)
         with open(temporary, "xb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         clear(path, but=temporary)
         try:
             os.replace(temporary, path)
         except FileNotFoundError:  # another writer of this file has cleared it away
-            return write(path, data)
+            return _replace(path, fill)
         _sync(path.parent)
     except OSError as error:
         if error.errno is None:
@@ -101,11 +111,44 @@ def _sync(folder: Path) -> None:
 
 def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
     """Return a safetensors file with ``content`` (JSON) in its metadata, and the SHA-256 of all of it."""
+    file = io.BytesIO()
+    _write_sealed(file, kind, tensors, content)
+    return file.getvalue()
+
+
+def _write_sealed(file: BinaryIO, kind: str, tensors: Mapping[str, Tensor], content: Any) -> None:
+    metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
+    head, names = _lay_out(tensors, {"sparsedd": json.dumps(metadata, separators=(",", ":"))})
+    file.write(head)
+    sha = hashlib.sha256(head)
+    for name in names:
+        data = _read_bytes(tensors[name])
+        file.write(data)
+        sha.update(data)
+        del data  # before the next is read
+    file.seek(head.find(_SEAL) + len(_SEAL))
+    file.write(sha.hexdigest().encode())
+
+
+def _lay_out(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, list[str]]:
+    """Return the beginning of a safetensors file, up to the tensors, and their names in the order of the file."""
     if "__metadata__" in tensors:
         raise ValueError("a .safetensors file can't hold a tensor called '__metadata__'.")
-    metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
-    blank = safetensors.save(dict(tensors), {"sparsedd": json.dumps(metadata, separators=(",", ":"))})
-    return blank.replace(_SEAL + _BLANK, _SEAL + hashlib.sha256(blank).hexdigest().encode(), 1)
+    empty = safetensors.save({name: torch.empty(0, dtype=t.dtype, device="cpu") for name, t in tensors.items()}, metadata)
+    header, stop = json.loads(empty[8:]), 0  # it has all but the sizes
+    names = [name for name in header if name != "__metadata__"]
+    for name in names:
+        start, stop = stop, stop + tensors[name].numel() * tensors[name].element_size()
+        header[name] |= {"shape": list(tensors[name].shape), "data_offsets": [start, stop]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
+
+
+def _read_bytes(tensor: Tensor) -> bytes | memoryview:
+    """Return the bytes of a tensor, row after row; those that lie so on the CPU are not copied."""
+    rows = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return rows.as_strided((rows.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def unseal(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:

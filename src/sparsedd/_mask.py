@@ -114,7 +114,7 @@ class Mask(Mapping[str, Tensor]):
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = check_present(select_prunable(model, names))
-        return warn_of_empty(cls({name: gather(local(p.detach()) != 0, p) for name, p in chosen.items()}))
+        return warn_of_empty(cls._of({n: gather((local(p.detach()) != 0).contiguous(), p) for n, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
@@ -158,7 +158,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
         {'a': 0.5, 'b': 0.0}
         """
-        return {name: int((~keep).sum()) / keep.numel() if keep.numel() else 1.0 for name, keep in self._keep.items()}
+        return {n: (k.numel() - count(array(k))) / k.numel() if k.numel() else 1.0 for n, k in self._keep.items()}
 
     def __repr__(self) -> str:
         return f"Mask({self.remaining:,} of {self.size:,} weights, sparsity {self.sparsity:.2%})"

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from sparsedd._mask import Mask
 from sparsedd._match import count_zeros, match_and_warn
 from sparsedd._parameters import abridge, check_present
 from sparsedd._prunable import select_prunable
-from sparsedd._selection import FLOATS, Ranking, Scored, array, count
+from sparsedd._selection import FLOATS, Draws, Ranking, Scored, array, count
 from sparsedd._shards import Place, gather, local, sum_each, take_part
 
 Name: TypeAlias = Literal["magnitude", "gradient", "random"]
@@ -180,7 +181,7 @@ class Pruner:
 
 def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
     """Warn of layers that have no weights left and had some before, and return the mask."""
-    empty = [name for name, keep in mask.items() if keep.numel() and not keep.any()]
+    empty = [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]
     if empty := [name for name in empty if before is None or name not in before or before[name].any()]:
         _checks.warn(
             f"no weight is left of {abridge(map(repr, empty))}: such a layer gives the same for every input, and the model "
@@ -190,10 +191,15 @@ def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
 
 
 def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
-    """Score a parameter; magnitudes are left to be computed slice by slice."""
-    place = Place.of(parameter)
+    """Score a parameter; the scores of :mod:`sparsedd.scores` are left to be computed slice by slice."""
+    place, here = Place.of(parameter), local(parameter.detach())
     if score is scores.magnitude and parameter.dtype in FLOATS:
-        return Scored(name, local(parameter.detach()), keep, abs, place=place)
+        return Scored(name, here, keep, abs, place=place)
+    grad: Any = parameter.grad if score is scores.gradient and parameter.dtype in FLOATS else None
+    if grad is not None and grad.dtype in FLOATS and grad.layout is torch.strided and _is_split_alike(grad, parameter):
+        return Scored(name, here, keep, abs, local(grad.detach()), place=place)
+    if isinstance(score, scores._Random) and not place.groups:
+        return Draws(name, here, keep, draw=partial(score.draw, name))
     values = score(name, parameter)
     _checks.kind(f"the score of {name!r}", values, Tensor, "a tensor")
     if values.shape not in (parameter.shape, place.size):  # the part alone will do
@@ -203,3 +209,8 @@ def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor
     values = take_part(values.detach(), parameter) if values.shape == parameter.shape else values.detach()
     values = values.to(local(parameter).device)
     return Scored(name, values if values.dtype in FLOATS else values.double(), keep, place=place)
+
+
+def _is_split_alike(tensor: Any, other: Any) -> bool:
+    """Check that two tensors are whole, or sharded in one way."""
+    return getattr(tensor, "placements", None) == getattr(other, "placements", None)

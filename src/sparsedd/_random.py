@@ -18,18 +18,21 @@ Key = tuple[str | int, ...]
 
 
 def bits(key: Key, n: int, start: int = 0) -> NDArray[np.uint64]:
-    """Return ``n`` 64-bit words of the stream ``key``, from ``start`` on; a shorter draw is a prefix of a longer one."""
+    """Return ``n`` 64-bit words of the stream ``key``, from a position on; a shorter draw is a prefix of a longer one."""
     plain = tuple(int(part) if isinstance(part, Integral) else str(part) for part in key)  # NumPy's integers print otherwise
     digest = hashlib.sha256(repr(plain).encode()).digest()
-    philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
-    philox.advance(start // 4)  # which it counts in blocks of four words
-    philox.random_raw(start % 4)
-    return philox.random_raw(n)
+    stream, inside = np.random.Philox(key=int.from_bytes(digest[:16], "little")), start % 4
+    stream.advance(start // 4)  # which counts in fours
+    return stream.random_raw(inside + n)[inside:]
 
 
 def uniform(key: Key, n: int, start: int = 0) -> NDArray[np.float64]:
-    """Return ``n`` draws from U[0, 1), multiples of 2**-53, from number ``start`` on."""
-    return (bits(key, n, start) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """Return ``n`` draws from U[0, 1), multiples of 2**-53, from a position on."""
+    words = bits(key, n, start)
+    words >>= np.uint64(11)
+    draws = words.astype(np.float64)
+    draws *= 2.0**-53
+    return draws
 
 
 def integers(key: Key, n: int, bound: int) -> NDArray[np.int64]:

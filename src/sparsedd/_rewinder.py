@@ -94,7 +94,7 @@ class Rewinder:
         rates = [(group, deepcopy(group["lr"])) for p in parts.values() for group in _groups(p)]
         try:
             for name, part in parts.items():
-                _restore(part, deepcopy(self._parts[name]))
+                _restore(part, self._parts[name] if _copies(part) else deepcopy(self._parts[name]))
         except Exception as error:
             for other, state in before.items():
                 _restore(parts[other], state)
@@ -111,11 +111,18 @@ class Rewinder:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
         """Read the rewinder of a :meth:`state_dict`."""
+        new = cls._of(state)
+        new._parts = deepcopy(new._parts)
+        return new
+
+    @classmethod
+    def _of(cls, state: Mapping[str, Any]) -> Self:
+        """Return a rewinder of these very states, which are in no other hands."""
         if not isinstance(state, Mapping) or set(state) != {"step", "parts"} or not isinstance(state["parts"], Mapping):
             got = f"a {type(state).__name__} of {abridge(state)}" if isinstance(state, Mapping) else repr(state)
             raise ValueError(f"the state of a Rewinder has the keys 'step' and 'parts', a mapping of names, got {got}.")
         new = cls(step=state["step"])
-        new._parts = deepcopy(dict(state["parts"]))
+        new._parts = dict(state["parts"])
         return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -126,14 +133,14 @@ class Rewinder:
         path = _checks.path("path", path)
         tensors: dict[str, Tensor] = {}
         content = {"step": self.step, "parts": _encode(self._parts, "", tensors, {})}
-        write_once(tensors, lambda whole: _files.write(path, _files.seal("rewinder", whole, content)))
+        write_once(tensors, lambda whole: _files.write_sealed(path, "rewinder", whole, content))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file of :meth:`save`; ValueError if one byte of it has changed."""
         tensors, content = _files.unseal(_checks.path("path", path), "rewinder")
         with _files.blame(path, "a rewinder"):
-            return cls.from_state_dict({"step": content["step"], "parts": _decode(content["parts"], tensors)})
+            return cls._of({"step": content["step"], "parts": _decode(content["parts"], tensors)})
 
 
 def _check(name: str, part: Any) -> None:
@@ -174,6 +181,15 @@ def _capture(part: Any) -> Any:
         names, state = name_state_keys(part), deepcopy(dict(part.state_dict()))  # in one act, in which tied weights stay one
         return OrderedDict((names[key], value) for key, value in state.items())
     return deepcopy(part.state_dict())
+
+
+def _copies(part: Any) -> bool:
+    """Check that a part copies the tensors of a state that it loads, as torch's modules do, and changes none of them."""
+    return isinstance(part, nn.Module) and all(
+        getattr(type(module), act).__module__.startswith("torch.nn.") and not module._load_state_dict_pre_hooks
+        for module in part.modules()
+        for act in ("load_state_dict", "_load_from_state_dict", "set_extra_state")
+    )
 
 
 def _restore(part: Any, state: Any) -> None:
@@ -247,8 +263,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], keys: dict[Hashab
         while key in tensors or key == "__metadata__":  # {"a": {"b": 1}, "a.b": 2} has one path twice
             key += "'"
         keys[memory_key(value)] = key
-        own = value.detach()
-        tensors[key] = own if is_sharded(own) else own.cpu().clone(memory_format=torch.contiguous_format)
+        tensors[key] = value.detach()
         return {"tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value

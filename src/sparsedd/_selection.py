@@ -7,19 +7,21 @@ Where weights are sharded, each process does this with its own, and counts are s
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, inf, prod, sqrt
 from operator import eq, lt
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsedd._shards import Place, floats, search, sum_each, sum_over
 
 SLICE = 1 << 16  # fits a core's cache
 LARGE_SLICE = 1 << 22  # on other devices, where each slice costs a wait
+BLOCK = 1 << 8  # draws: more cost little more than the start of a stream
 FEW = 1 << 15  # so many are all collected, without a sample
 SAMPLE = 2 / 3  # n ** SAMPLE of n positions: more would cost more than the narrower bracket saves
 GOLDEN = (sqrt(5) - 1) / 2
@@ -30,7 +32,7 @@ Array: TypeAlias = Any  # numpy's on the CPU, where it compares ten times as fas
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of a parameter, ``key(values)`` for ``values`` in FLOATS, and which of them count: None for all.
+    """The scores of a parameter, ``key(values · factor)`` for both in FLOATS, and which of them count: None for all.
 
     They are those of a part, if the parameter is sharded, and the place says of which.
     """
@@ -39,6 +41,7 @@ class Scored:
     values: Tensor
     keep: Tensor | None
     key: Callable[[Array], Array] = lambda values: values
+    factor: Tensor | None = None
     least: torch.dtype = torch.float32  # the scores are as wide as this, or wider
     place: Place | None = None
 
@@ -50,21 +53,50 @@ class Scored:
         """Yield one slice after the other: its place, its scores, and which of them count."""
         keep = None if self.keep is None else array(self.keep.view(-1))
         stop = 0
-        for piece in _pieces(self.values):
-            start, stop = stop, stop + piece.numel()
-            yield slice(start, stop), self.key(array(piece.to(self.dtype))), None if keep is None else keep[start:stop]
+        for scores in self._read():
+            start, stop = stop, stop + len(scores)
+            yield slice(start, stop), scores, None if keep is None else keep[start:stop]
+
+    def _read(self) -> Iterator[Array]:
+        pieces = _pieces(self.values) if self.factor is None else _pieces(self.values, self.factor)
+        return (self.key(array(_multiply(*piece).to(self.dtype))) for piece in pieces)
 
     def count(self, test: Callable[[Array, float], Array], value: float) -> int:
         """Count those that pass a test against a value, among those that count."""
         return sum(count(_among(keep, test(score, value))) for _, score, keep in self.slices())
 
     def sample(self, share: float) -> Array:
-        """Return those that count among a share of all positions. Golden steps keep time with no pattern of rows or kernels."""
+        """Return those that count among a share of all positions."""
         size = self.values.numel()
-        steps = np.arange(ceil(share * size)) * GOLDEN % 1 * size
-        at = torch.from_numpy(steps.astype(np.int64)).to(self.values.device)
-        found = self.key(self.values.take(at).to(self.dtype))
+        at = torch.from_numpy(_spread(ceil(share * size), size)).to(self.values.device)
+        taken = [tensor.take(at) for tensor in (self.values, self.factor) if tensor is not None]
+        found = self.key(_multiply(*taken).to(self.dtype))
         return _host(found if self.keep is None else found[self.keep.take(at)])
+
+
+@dataclass(frozen=True)
+class Draws(Scored):
+    """Scores that ``draw(n, start)`` draws anew whenever they are read; of the values, shape and device alone count."""
+
+    draw: Callable[[int, int], NDArray[np.float64]] = field(kw_only=True)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64
+
+    def _read(self) -> Iterator[Array]:
+        size, step = self.values.numel(), slice_size(self.values)
+        for start in range(0, max(1, size), step):
+            draws = self.draw(min(step, size - start), start)
+            yield array(torch.from_numpy(draws).to(self.values.device))
+
+    def sample(self, share: float) -> Array:
+        """Return those that count among a share of all positions, in blocks: draws are alike everywhere."""
+        size = self.values.numel()
+        blocks = _spread(ceil(share * size / BLOCK), size)[:, None] + np.arange(BLOCK)
+        draws = np.array([self.draw(BLOCK, start) for start in blocks[:, 0].tolist()]).reshape(blocks.shape)
+        found, at = draws[blocks < size], torch.from_numpy(blocks[blocks < size])
+        return found if self.keep is None else found[_host(self.keep.take(at.to(self.keep.device)))]
 
 
 class Ranking:
@@ -217,11 +249,30 @@ def _among(keep: Array | None, flags: Array) -> Array:
     return flags if keep is None else flags & keep
 
 
-def _pieces(values: Tensor) -> Iterator[Tensor]:
-    """Yield the values in slices, row after row; whatever the strides, they are never copied as a whole."""
-    size = SLICE if values.device.type == "cpu" else LARGE_SLICE
-    if values.is_contiguous():
-        yield from values.view(-1).split(size)
+def _spread(n: int, size: int) -> NDArray[np.int64]:
+    """Return n of ``size`` positions, in golden steps, which keep time with no pattern of rows or kernels."""
+    return (np.arange(n) * GOLDEN % 1 * size).astype(np.int64)
+
+
+def _multiply(values: Tensor, factor: Tensor | None = None) -> Tensor:
+    """Multiply in float32 or wider: half precision has too few numbers to rank products."""
+    if factor is None:
+        return values
+    wide = torch.promote_types(torch.promote_types(values.dtype, factor.dtype), torch.float32)
+    return values.to(wide) * factor.to(wide)
+
+
+def slice_size(values: Tensor) -> int:
+    """Return how many values a slice has on their device."""
+    return SLICE if values.device.type == "cpu" else LARGE_SLICE
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors of one shape in slices, row after row; whatever the strides, they are never copied as a whole."""
+    size = slice_size(tensors[0])
+    if all(tensor.is_contiguous() for tensor in tensors):
+        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
     else:
-        for rows in values.split(max(1, size // values[0].numel())):
-            yield rows.reshape(-1)
+        rows = max(1, size // tensors[0][0].numel())
+        for pieces in zip(*(tensor.split(rows) for tensor in tensors), strict=True):
+            yield tuple(piece.reshape(-1) for piece in pieces)

@@ -22,6 +22,7 @@ from sparsedd._parameters import (
     select,
 )
 from sparsedd._prunable import select_prunable
+from sparsedd._selection import slice_size
 from sparsedd._shards import Place, is_sharded, local, sum_over, take_part
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
 
@@ -69,14 +70,35 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
         raise ValueError("there are no weights to measure, got no tensor of two or more dimensions: pass names=.")
     squares: list[float] = []
     places: list[Place] = []
+    rooms = _Rooms(max(local(b).numel() for b in ends.values()))
     apart = {(memory_key(starts[name]), memory_key(b)): name for name, b in ends.items()}  # what is tied in both counts once
     for name in apart.values():
         like = ends[name] if is_sharded(ends[name]) else starts[name]
         a, b = (take_part(weights[name].detach(), like) for weights in (starts, ends))
-        wide = torch.complex128 if b.is_complex() else torch.float64
-        squares.append(float((a.to(b.device, wide) - b.to(wide)).abs().square().sum()))
+        squares.append(_sum_squares(a, b, rooms))
         places.append(Place.of(like))
     return math.sqrt(sum_over(squares, places))
+
+
+class _Rooms(dict[torch.device, Tensor]):
+    """Room for as many numbers on each device: what is written to at once costs less than what is made anew."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __missing__(self, device: torch.device) -> Tensor:
+        return self.setdefault(device, torch.empty(self.size, dtype=torch.float64, device=device))
+
+
+def _sum_squares(a: Tensor, b: Tensor, rooms: _Rooms) -> float:
+    """Compute Σ |a - b|² in float64, in one sum over the whole tensor: sums of slices would round otherwise."""
+    if not all(t.layout is torch.strided and t.is_contiguous() and not t.is_complex() for t in (a, b)):
+        wide = torch.complex128 if b.is_complex() else torch.float64
+        return float((a.to(b.device, wide) - b.to(wide)).abs().square().sum())
+    squares, size = rooms[b.device][: b.numel()], slice_size(b)
+    for x, y, out in zip(a.view(-1).split(size), b.view(-1).split(size), squares.split(size), strict=True):
+        out.copy_(x).sub_(y).square_()
+    return float(squares.sum())
 
 
 def _read(weights: Weights, model: nn.Module, names: Iterable[str] | None) -> Mapping[str, Tensor]:

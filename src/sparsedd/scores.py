@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
@@ -77,10 +78,15 @@ class _Random:
 
     def __call__(self, name: str, parameter: nn.Parameter) -> Tensor:
         _checks.kind(repr(name), parameter, Tensor, "a tensor")
-        key, place = ("random score", self.seed, name), Place.of(parameter)
-        draws = [_random.uniform(key, n, start) for start, n in place.runs()]
-        part = torch.from_numpy(np.concatenate([np.empty(0), *draws])).reshape(place.size).to(local(parameter).device)
+        place = Place.of(parameter)
+        draws = [self.draw(name, n, start) for start, n in place.runs()]
+        every = draws[0] if len(draws) == 1 else np.concatenate(draws)
+        part = torch.from_numpy(every).reshape(place.size).to(local(parameter).device)
         return wrap_like(part, parameter) if is_sharded(parameter) else part
+
+    def draw(self, name: str, n: int, start: int = 0) -> NDArray[np.float64]:
+        """Return the scores of n weights of a parameter, from a position on."""
+        return _random.uniform(("random score", self.seed, name), n, start)
 
     def __repr__(self) -> str:
         return f"random(seed={self.seed})"
