@@ -137,7 +137,7 @@ def write_once(tensors: Mapping[str, Any], write: Callable[[dict[str, Tensor]], 
     if sharded is None:
         write(dict(tensors))
         return
-    place, first, failed = Place.of(sharded), not any(sharded.device_mesh.get_coordinate()), False
+    first, failed = not any(sharded.device_mesh.get_coordinate()), False
     try:
         whole = {}
         for name, tensor in tensors.items():  # one after the other, of which the others keep none
@@ -150,7 +150,7 @@ def write_once(tensors: Mapping[str, Any], write: Callable[[dict[str, Tensor]], 
         failed = True
         raise
     finally:
-        others = int(sum_over([int(failed)], [place]))
+        others = int(sum_over([int(failed)] * len(tensors), [Place.of(tensor) for tensor in tensors.values()]))
     if others:
         raise RuntimeError("the first of the processes that the model is sharded over could not write: it says why.")
 
