@@ -466,6 +466,15 @@ def test_keep_last_keeps_the_masks_and_the_last_weights(tmp_path):
     sweep.export(2, tmp_path / "x.pt")
 
 
+def test_weights_that_were_kept_are_never_removed_later(tmp_path):
+    train(Sweep(tmp_path, net(), levels=2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for levels in (2, 3):
+        with pytest.raises(ValueError, match=r"kept the weights of all its levels.* Nothing was removed: leave keep='all'"):
+            train(Sweep(tmp_path, net(), levels=levels, keep="last"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_more_levels_of_one_shot_without_the_dense_weights_say_the_way_out(tmp_path):
     train(Sweep(tmp_path, net(), levels=2, keep="last", one_shot=True))
     with pytest.raises(ValueError, match=r"masks end at level 1. Begin anew in another folder, with levels=3 from the first"):

@@ -107,7 +107,7 @@ def shorten(value: Any) -> str:
 def is_written(store: Store, config: dict[str, Any]) -> bool:
     """Return whether a folder has this configuration; ValueError that lists what differs where another sweep has levels.
 
-    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone.
+    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone. It does not where levels have been kept.
     """
     path, begun = store.path / "config.json", bool(store.lines())
     if not path.exists():
@@ -117,6 +117,11 @@ def is_written(store: Store, config: dict[str, Any]) -> bool:
     before = read_config(path)
     if begun and (found := differences(before, config)):
         raise ValueError(f"{store.path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")
+    if begun and (before["keep"], config["keep"]) == ("all", "last"):
+        raise ValueError(
+            f"{store.path} has kept the weights of all its levels, and keep='last' would remove them. Nothing was removed: leave "
+            "keep='all', or take another folder."
+        )
     if begun and before["keep"] == "last":
         config["keep"], store.last = "last", True
     return before == config
