@@ -77,7 +77,8 @@ def test_the_command_says_what_it_took_out(tmp_path, capsys):
     path = mine._store.weights_path(2)
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["verify", str(tmp_path)]) == 1
-    remedy = f"To compute it again: sparsedd verify --repair {mine.path}, then run the script again"
+    remedy = f"To compute it again: sparsedd verify --repair {mine.path}, then run the script again. "
+    remedy += "That takes out levels 2 to 3, and the script computes that again."
     assert capsys.readouterr().out == f"{path} is damaged or altered. {remedy}\n"
     assert main(["verify", "--repair", str(tmp_path)]) == 0
     said, well = capsys.readouterr().out.splitlines()
