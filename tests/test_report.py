@@ -217,7 +217,7 @@ def test_the_page_says_what_the_sentences_say(folder, page, capsys):
     write_report(folder)
     for line in capsys.readouterr().out.splitlines():
         if not line.startswith(str(folder)):
-            assert line in page.said("p")
+            assert line in page.said("p", "strong", "h2")
     sweep = combine({e: levels for e, levels in read_experiments(folder).items() if e.noise == WHOLE.noise})
     advice = str(phases.advise(sweep.sparsity, sweep["train_accuracy"], sweep["test_accuracy"]))
     assert advice.replace("\n", " ") in page.said("p")

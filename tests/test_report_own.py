@@ -62,6 +62,10 @@ def test_the_page_has_all_seeds_and_says_in_what_sweeps_differ(runs, tmp_path, c
     assert {"perplexity", "measured scale", "learning distance"} <= {text for tag, text in page.words if tag == "th"}
     assert not {"best test (%)", "right labels (%)", "train loss"} & {text for tag, text in page.words if tag == "th"}
     assert "Memorisation" not in page.said("figcaption") and "Dynamics" not in page.said("figcaption")
+    unfinished = f"Not finished: seed 2 has {LEVELS - 1} of {LEVELS} levels. "
+    unfinished += "The means are of the levels that all seeds shown have."
+    lines = printed.splitlines()
+    assert lines[:2] == [h2[0], unfinished] and lines.count(h2[1]) == 1
     assert "In the mean of 3 seeds, the dense net gets" in printed and "of the test data." in printed
     assert printed.splitlines()[-1] == str(out / "report.html")
     assert {path.name for path in out.iterdir()} == {
@@ -112,8 +116,9 @@ def test_a_sweep_that_has_no_level_or_diverged_says_so(tmp_path, capsys):
     assert "holds no runs with a finished level" in capsys.readouterr().err
     for level in own:
         level.record(train_accuracy=0.5, test_accuracy=0.5, train_loss=0.1 if level.number < 2 else float("nan"))
-    page, _ = report(tmp_path, capsys)
-    assert "Diverged: seed 0 diverged at level 2. What came before is shown." in page.said("p", "strong")
+    page, printed = report(tmp_path, capsys)
+    said = "Diverged: seed 0 diverged at level 2. What came before is shown."
+    assert said in page.said("p", "strong") and said in printed.splitlines()
 
 
 def test_tickets_of_another_sweep_are_one_family_over_their_seeds(tmp_path, capsys):

@@ -26,7 +26,8 @@ def add(commands: Commands) -> None:
     parser = new(commands, "verify", purpose, EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
-    parser.add_argument("--repair", action="store_true", help="compute what is damaged again; of a Sweep, take it out with the levels after it")
+    what = "compute what is damaged again; of a sweep with a script of its own, take it out with the levels after it"
+    parser.add_argument("--repair", action="store_true", help=what)
     parser.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
 
 

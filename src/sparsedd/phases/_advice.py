@@ -131,8 +131,8 @@ def advise(
     since a sparser net may do as well. As long as no level has surpassed the dense net, it is also worth it while the net still
     memorises, that is, gets more of its training labels right than of the test data, and has not lost more than twice what the
     dense net gets right beyond the test data; and while test accuracy rises again: it is Critical then, and the Sweet phase may
-    lie beyond. It is not once the net has collapsed or is past its peak. These are rules of thumb from what the paper sees, not predictions: with clean labels there may be no dip, and no Sweet
-    phase after it.
+    lie beyond. It is not once the net has collapsed or is past its peak. These are rules of thumb from what the
+    paper sees, not predictions: with clean labels there may be no dip, and no Sweet phase after it.
 
     Parameters
     ----------

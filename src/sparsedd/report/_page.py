@@ -15,8 +15,9 @@ from sparsedd.experiments._figures._measures import Levels
 from sparsedd.phases import double_descent
 from sparsedd.report import _numbers
 from sparsedd.report._family import Family
+from sparsedd.report._notices import list_notices
 from sparsedd.report._pictures import draw_pictures
-from sparsedd.report._summary import UNKNOWN, advise, summarize
+from sparsedd.report._summary import advise, summarize
 
 
 def render_page(families: Sequence[Family], unreadable: Sequence[str], out: Path) -> str:
@@ -43,7 +44,7 @@ def render_page(families: Sequence[Family], unreadable: Sequence[str], out: Path
         versions={"Python": platform.python_version(), **versions, "platform": platform.platform()},
         describe=_describe,
         double_descent=double_descent,
-        unknown=UNKNOWN,
+        list_notices=list_notices,
         is_sweep=lambda sweep: isinstance(sweep, Levels),
         numbers=_numbers,
     )

@@ -119,8 +119,8 @@ def is_written(store: Store, config: dict[str, Any]) -> bool:
         raise ValueError(f"{store.path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")
     if begun and (before["keep"], config["keep"]) == ("all", "last"):
         raise ValueError(
-            f"{store.path} has kept the weights of all its levels, and keep='last' would remove them. Nothing was removed: leave "
-            "keep='all', or take another folder."
+            f"{store.path} has kept the weights of all its levels, which keep='last' would remove. Nothing was removed: "
+            "leave keep='all', or take another folder."
         )
     if begun and before["keep"] == "last":
         config["keep"], store.last = "last", True

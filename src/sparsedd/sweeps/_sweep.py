@@ -58,8 +58,8 @@ class Sweep(StoredSweep):
     config
         JSON that says what else this sweep is: a folder that holds another one is refused, with a list of what differs.
     keep
-        Whose weights stay on disk, ``"all"`` levels' or the ``"last"`` one's. Masks always do. A folder in which all have stayed
-        refuses ``"last"``, and one in which the last alone have stays as it is.
+        Whose weights stay on disk, ``"all"`` levels' or the ``"last"`` one's. Masks always do. A folder in which all
+        have stayed refuses ``"last"``, and one in which those of the last alone have stays as it is.
 
     Raises
     ------
