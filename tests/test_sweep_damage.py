@@ -97,6 +97,12 @@ def test_a_damaged_configuration_can_not_be_computed_again(tmp_path, capsys):
     assert found(mine.path) == before
 
 
+def test_a_configuration_that_is_gone_is_said_to_be_missing(tmp_path, capsys):
+    (train(Sweep(tmp_path, net(), levels=1)).path / "config.json").unlink()
+    assert main(["verify", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'config.json'} is missing: restore it from a copy.")
+
+
 def test_what_keep_last_has_not_kept_is_no_fault_later(tmp_path):
     train(Sweep(tmp_path, net(), levels=3, keep="last"))
     more = train(Sweep(tmp_path, net(), levels=5))
