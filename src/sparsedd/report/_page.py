@@ -61,6 +61,8 @@ def _describe(family: Family) -> str:
     levels = max([seed.levels for seed in family.seeds] or [1 + row["level"] for row in family.rows])
     about = [f"{family.scale} scale"] * bool(family.scale)
     about += [f"{levels} level{'s' * (levels != 1)}", f"{seeds} seed{'s' * (seeds != 1)}"]
+    if isinstance(family.sweep, Levels) and len(family.sweep.seeds) < seeds:
+        about[-1] += f", means of {len(family.sweep.seeds)}"
     if any(row["seconds"] is not None for row in family.rows):
         about.append(f"{timedelta(seconds=round(sum(row['seconds'] or 0 for row in family.rows)))} h of training")
     return " · ".join(about)
