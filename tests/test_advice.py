@@ -94,6 +94,16 @@ KNOWN = {
         True,
         "as good|no level has a higher",
     ),
+    "wrecked, though training accuracy is a little higher": (
+        [0.84, 0.81, 0.64, 0.5],
+        [0.83, 0.82, 0.61, 0.46],
+        *(0.5, 0, COLLAPSED, False, "Prune no further: too few weights"),
+    ),
+    "a collapse, then as good again": (
+        [1, 0.9, 0.7, 0.8],
+        [0.5, 0.8, 0.54, 0.79],
+        *(0.9, 0.5, COLLAPSED, False, r"Ship level 3, 90.00 % sparsity: the sparsest"),
+    ),
     "a monotone fall": ([0.98, 0.9, 0.8, 0.6], [0.97, 0.9, 0.8, 0.6], 0, 0, COLLAPSED, False, DENSE),
     "clean labels, nothing lost": (
         [1, 1, 1, 1],
@@ -189,7 +199,9 @@ def test_it_is_said_in_plain_sentences(sweep, tolerance, confidence):
     assert f"is {found.phase}. Prune {'further' if found.further else 'no further'}: " in said
     assert ("choose on validation data" in said) == (len(sparsity) > 1)
     if found.ship > 0:
-        assert f"Ship level {found.level}, {100 * found.ship:.2f} % sparsity ({found.phases[found.ship]}): " in said
+        phase = found.phases[found.ship]
+        named = "" if phase is COLLAPSED else f" ({phase})"
+        assert f"Ship level {found.level}, {100 * found.ship:.2f} % sparsity{named}: " in said
         assert ("one seed has no interval" in said) == (len(test) == 1)
         assert ("% interval" in said) == (len(test) > 1)
         assert ("it may be neither better nor worse" in said) == (found.gain_interval.low <= 0 <= found.gain_interval.high)

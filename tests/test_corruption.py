@@ -282,6 +282,8 @@ def test_a_damaged_configuration_can_be_removed_and_nothing_is_computed(out, com
     with pytest.raises(ValueError, match=r"config\.json .* Restore it, or remove it and run again: what was computed stays"):
         list(run(TOY, out))
     path.unlink()
+    assert main(["verify", str(out)]) == 1
+    assert f"{path} is missing: restore it, or run the experiment again" in capsys.readouterr().out
     assert len(list(run(TOY, out))) == TOY.levels
     with Store(out, TOY).locked():
         assert path.read_bytes() == whole

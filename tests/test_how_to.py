@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 import torch
 from helpers import bits, blocks, filled
-from safetensors.torch import load_file
 from sphinx.errors import ExtensionError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_sweep import found
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask, Pruner, Rewinder, metrics
+from sparsedd import Mask, Pruner, Rewinder, Sweep, metrics
+from sparsedd.experiments import Tables
+from sparsedd.sweeps import StoredSweep
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = sorted(page for page in HOW_TO.glob("*.md") if page.stem not in ("index", "many-machines"))
@@ -289,8 +290,19 @@ def test_a_sweep_that_was_killed_anywhere_leaves_the_same_files(tmp_path):
     assert "01.weights.safetensors" in wanted
     for name in moments:
         assert found(tmp_path / name / "runs" / "seed-0") == wanted, name
-        state = load_file(tmp_path / name / "seed-0.safetensors")
-        assert bits(state["head.weight"]) == bits(load_file(tmp_path / "whole" / "seed-0.safetensors")["head.weight"])
+
+
+def test_the_level_that_is_shipped_is_one_for_all_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, test in enumerate(([0.8, 0.9, 0.7], [0.8, 0.9, 0.7], [0.8, 0.7, 0.9])):
+        sweep = Sweep(f"runs/seed-{seed}", filled(torch.nn.Linear(4, 2), seed), levels=3, seed=seed)
+        for level in sweep:
+            level.record(train_accuracy=1 - 0.1 * level.number, test_accuracy=test[level.number])
+    exec(files(HOW_TO / "own-sweep.md")["ship.py"], {})
+    for seed in range(3):
+        stored, saved = StoredSweep(f"runs/seed-{seed}"), torch.load(f"seed-{seed}.pt", weights_only=True)
+        assert {name: bits(t) for name, t in saved.items()} == {name: bits(t) for name, t in stored.weights(1).items()}
+        filled(torch.nn.Linear(4, 2), 9).load_state_dict(saved)
 
 
 RECIPES = {
@@ -332,6 +344,7 @@ def test_what_is_logged_is_what_is_recorded(tmp_path):
     with open(tmp_path / "levels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["level"] for row in rows] == ["0", "1", "2"]
+    assert {row["experiment"] for row in Tables.read(tmp_path).levels} == {"mine"}, "sparsedd report reads it"
     for name in ("train_accuracy", "train_loss", "test_accuracy", "test_loss"):
         points = [(event.step, event.value) for event in events.Scalars(name)]
         assert points == [(int(row["level"]), pytest.approx(float(row[name]))) for row in rows]

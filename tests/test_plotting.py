@@ -46,7 +46,9 @@ def test_one_seed_has_no_band():
 def test_it_draws_where_it_is_told():
     ax = matplotlib.pyplot.subplots()[1]
     assert plotting.double_descent(S, TRAIN, TEST, ax=ax) is ax
-    assert plotting.learning_distance(S, 10 * TEST, TEST, ax=matplotlib.pyplot.subplots()[1]).get_ylabel()
+    ax = plotting.learning_distance(S, 10 * TEST, TEST, ax=matplotlib.pyplot.subplots()[1])
+    legend = ax.figure.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["learning distance", "test accuracy"]
 
 
 @pytest.mark.parametrize("sparsity", [[0.2, 0.1], [0.0, 1.0], []])

@@ -11,6 +11,8 @@ from test_sweep import found, net
 from sparsedd import Pruner, Sweep, phases
 from sparsedd.cli import main
 from sparsedd.experiments import Tables
+from sparsedd.phases import Boundary, Interval, Phase
+from sparsedd.report._numbers import format_interval
 from sparsedd.sweeps import FINETUNING
 
 LEVELS = len(TEST)
@@ -62,6 +64,10 @@ def test_the_page_has_all_seeds_and_says_in_what_sweeps_differ(runs, tmp_path, c
     assert {"perplexity", "measured scale", "learning distance"} <= {text for tag, text in page.words if tag == "th"}
     assert not {"best test (%)", "right labels (%)", "train loss"} & {text for tag, text in page.words if tag == "th"}
     assert "Memorisation" not in page.said("figcaption") and "Dynamics" not in page.said("figcaption")
+    unfinished = f"Not finished: seed 2 has {LEVELS - 1} of {LEVELS} levels. "
+    unfinished += "The means are of the levels that all seeds shown have."
+    lines = printed.splitlines()
+    assert lines[:2] == [h2[0], unfinished] and lines.count(h2[1]) == 1
     assert "In the mean of 3 seeds, the dense net gets" in printed and "of the test data." in printed
     assert printed.splitlines()[-1] == str(out / "report.html")
     assert {path.name for path in out.iterdir()} == {
@@ -112,8 +118,33 @@ def test_a_sweep_that_has_no_level_or_diverged_says_so(tmp_path, capsys):
     assert "holds no runs with a finished level" in capsys.readouterr().err
     for level in own:
         level.record(train_accuracy=0.5, test_accuracy=0.5, train_loss=0.1 if level.number < 2 else float("nan"))
-    page, _ = report(tmp_path, capsys)
-    assert "Diverged: seed 0 diverged at level 2. What came before is shown." in page.said("p", "strong")
+    page, printed = report(tmp_path, capsys)
+    said = "Diverged: seed 0 diverged at level 2. What came before is shown."
+    assert said in page.said("p", "strong") and said in printed.splitlines()
+
+
+@pytest.mark.filterwarnings("ignore:level 1 has diverged")
+def test_the_means_of_two_seeds_beside_one_that_diverged(tmp_path, capsys):
+    for seed in range(2):
+        sweep(tmp_path / "mine" / f"seed-{seed}", seed=seed, config={"lr": 0.1})
+    for level in Sweep(tmp_path / "mine" / "seed-2", net(), Pruner(fraction=0.2), levels=LEVELS, seed=2, config={"lr": 0.1}):
+        loss = 0.1 if level.number < 1 else float("nan")
+        level.record(train_accuracy=0.9, test_accuracy=0.8, train_loss=loss, perplexity=1, scale=0.5)
+    page, printed = report(tmp_path / "mine", capsys)
+    assert f"{LEVELS} levels · 3 seeds, means of 2" in page.said("p")
+    assert printed.startswith("Diverged: seed 2 diverged at level 1. The means are of the other seeds.")
+    assert "n = 2. Training accuracy is on the labels" in page.said("p")
+    assert page.said("h1", "h2", "p", "code").count("mine") == page.text.count(str(tmp_path / "mine")) + 2
+    head = [text for tag, text in page.words if tag == "th"]
+    levels = head[head.index("level") :]
+    assert levels[:5] == ["level", "sparsity (%)", "phase", "training (%)", "test (%)"]
+    assert "20.83" in page.said("td") and "20.833" not in page.text
+
+
+def test_two_seeds_that_agree_give_no_interval():
+    assert format_interval(Boundary(Phase.SWEET, 0.5, Interval(0.5, 0.5), 1.0), 2) == "–"
+    assert format_interval(Boundary(Phase.SWEET, 0.5, Interval(0.5, 0.5), 1.0), 6) == "50.00 to 50.00"
+    assert format_interval(Boundary(Phase.SWEET, 0.5, Interval(0.5, 0.6), 1.0), 2) == "50.00 to 60.00"
 
 
 def test_tickets_of_another_sweep_are_one_family_over_their_seeds(tmp_path, capsys):

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 import sparsedd
 from sparsedd import Mask, Pruner, Rewinder, Sweep, metrics, phases, scores
 from sparsedd.sweeps import FINETUNING, LR_REWINDING, LTR, SCRATCH, Record, StoredSweep
+from sparsedd.sweeps._config import open_store
 
 STEPS = 4  # of an epoch
 
@@ -169,7 +170,10 @@ def test_tickets_of_another_sweep(tmp_path):
         sweep = Sweep(tmp_path / str(k), net(5), levels=3, tickets=tickets, retraining=SCRATCH, reinit=filled)
         train(sweep)
         assert [sweep.mask(k) for k in range(3)] == [source.mask(k) for k in range(3)]
-    other = Sweep(tmp_path / "early", net(5), levels=4, tickets=source)
+    with pytest.raises(ValueError, match="has ended with 3 levels, which is fewer than levels=4: run that sweep further"):
+        Sweep(tmp_path / "more", net(5), levels=4, tickets=source.path)
+    longer = Sweep(source.path, net(), Pruner(fraction=0.4), levels=4)
+    other = Sweep(tmp_path / "early", net(5), levels=4, tickets=longer)
     with pytest.raises(RuntimeError, match="whose masks are taken, has 3 of 4 levels: run that sweep first, or ask for"):
         train(other)
     assert not other.records, "before any training"
@@ -184,6 +188,25 @@ def test_tickets_of_another_model_are_refused_at_once(tmp_path):
         with pytest.raises(ValueError, match=r"of other weights: .*(0.weight is \[7, 5\]|3.weight is \"missing\").*same model"):
             Sweep(tmp_path / "other", **options, levels=2, tickets=source.path)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_holds_other_sweeps_is_refused(tmp_path):
+    for name in ("seed-0", "seed-2"):
+        train(Sweep(tmp_path / name, net(), levels=1))
+    with pytest.raises(ValueError, match=r"holds other sweeps, .*seed-0, .*seed-2: give this .* such as .*seed-3\.$"):
+        Sweep(tmp_path, net(), levels=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-2"]
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "config.json").write_text("{}")  # of another program
+    Sweep(tmp_path / "mine", net(), levels=1)
+
+
+@pytest.mark.parametrize("name", ["config.json", "levels.jsonl", "lock"])
+def test_a_folder_in_place_of_a_file_is_named(name, tmp_path):
+    (tmp_path / name).mkdir()
+    for begin in (lambda: Sweep(tmp_path, net(), levels=1), lambda: open_store(tmp_path)):
+        with pytest.raises(IsADirectoryError, match=f"{name} is a folder, where a file of the sweep is to be: move it away"):
+            begin()
 
 
 def test_gradients_are_read_at_the_record(tmp_path):
@@ -291,7 +314,7 @@ def levels_of(sweep):
         ({"norm": float("nan")}, ValueError, "the measure norm must be finite, got nan. Pass None for what is undefined"),
         ({"words": "good"}, TypeError, "'words' must be a number, an Evaluation or None, got str"),
         ({"flag": True}, TypeError, "'flag' must be a number"),
-        ({"accuracy": 71.0}, ValueError, "the measure accuracy must be from 0 to 1, got 71"),
+        ({"accuracy": 71.0}, ValueError, r"must be from 0 to 1, got 71.0. It is a share: did you mean 0.71\?"),
         ({"sparsity": 0.5}, ValueError, "a measure can't be called 'sparsity'"),
         ({"seconds": 1.0}, ValueError, "a measure can't be called 'seconds'"),
         ({"measures": 1.0}, ValueError, "a measure can't be called 'measures'"),
@@ -390,7 +413,7 @@ def test_a_score_is_remembered_by_its_name(tmp_path):
         ({"pruner": "magnitude"}, TypeError, "pruner must be a Pruner"),
         ({"retraining": "ltr"}, TypeError, "retraining must be a Retraining such as LTR"),
         ({"retraining": SCRATCH}, ValueError, "needs reinit=, which draws them"),
-        ({"reinit": filled}, ValueError, "draws no new weights: leave reinit= out"),
+        ({"reinit": filled}, ValueError, "leave reinit= out, and for re-initialised tickets pass a newly"),
         ({"config": {"net": nn.Linear(1, 1)}}, TypeError, r"config\['net'\] must be JSON"),
         ({"config": {"lr": float("nan")}}, TypeError, r"config\['lr'\] must be JSON"),
         ({"keep": "none"}, ValueError, "keep must be one of 'all', 'last'"),
@@ -464,6 +487,15 @@ def test_keep_last_keeps_the_masks_and_the_last_weights(tmp_path):
     with pytest.raises(ValueError, match="keep='last' has kept no weights of level 1"):
         sweep.export(1, tmp_path / "x.pt")
     sweep.export(2, tmp_path / "x.pt")
+
+
+def test_weights_that_were_kept_are_never_removed_later(tmp_path):
+    train(Sweep(tmp_path, net(), levels=2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for levels in (2, 3):
+        with pytest.raises(ValueError, match=r"kept the weights of all its levels.* Nothing was removed: leave keep='all'"):
+            train(Sweep(tmp_path, net(), levels=levels, keep="last"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_more_levels_of_one_shot_without_the_dense_weights_say_the_way_out(tmp_path):

@@ -77,7 +77,8 @@ def test_the_command_says_what_it_took_out(tmp_path, capsys):
     path = mine._store.weights_path(2)
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["verify", str(tmp_path)]) == 1
-    remedy = f"To compute it again: sparsedd verify --repair {mine.path}, then run the script again"
+    remedy = f"To compute it again: sparsedd verify --repair {mine.path}, then run the script again. "
+    remedy += "That takes out levels 2 to 3, and the script computes that again."
     assert capsys.readouterr().out == f"{path} is damaged or altered. {remedy}\n"
     assert main(["verify", "--repair", str(tmp_path)]) == 0
     said, well = capsys.readouterr().out.splitlines()
@@ -94,6 +95,12 @@ def test_a_damaged_configuration_can_not_be_computed_again(tmp_path, capsys):
     assert main(["verify", "--repair", str(tmp_path)]) == 1
     assert capsys.readouterr().out.startswith(f"{path} is not the configuration of a sweep")
     assert found(mine.path) == before
+
+
+def test_a_configuration_that_is_gone_is_said_to_be_missing(tmp_path, capsys):
+    (train(Sweep(tmp_path, net(), levels=1)).path / "config.json").unlink()
+    assert main(["verify", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'config.json'} is missing: restore it from a copy.")
 
 
 def test_what_keep_last_has_not_kept_is_no_fault_later(tmp_path):

@@ -97,6 +97,8 @@ def learning_distance(
     right = ax.twinx()
     _draw_band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
     right.set_ylabel("test accuracy (%)", color=_adapt(RED, ax))
+    handles, labels = (a + b for a, b in zip(ax.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True))
+    right.legend(handles, labels, title=_format_spread(len(test)), framealpha=0.9)
     return ax
 
 

@@ -12,7 +12,8 @@ from sparsedd.sweeps._workers import pinned
 EXAMPLES = """examples:
   sparsedd verify demo            a line for each run and table in demo/, and for each damaged file, with what to do
   sparsedd verify demo --repair   compute the damaged levels again; all others stay as they are, byte for byte
-  sparsedd verify --repair mine   of a sweep with a script of its own: take the damaged levels out; the script computes them
+  sparsedd verify --repair mine   of a sweep with a script of its own: take out the damaged level and those after it;
+                                  the script computes them again, and verify says beforehand which they are
   sparsedd verify mask.safetensors
 
 exit status: 0 all is well, 1 something is damaged, 2 there is nothing to verify
@@ -25,7 +26,8 @@ def add(commands: Commands) -> None:
     parser = new(commands, "verify", purpose, EXAMPLES)
     parser.set_defaults(command=command)
     parser.add_argument("path", type=Path, metavar="DIR", help="with all folders in it; or one file")
-    parser.add_argument("--repair", action="store_true", help="compute what is damaged again, and leave the rest as it is")
+    what = "compute what is damaged again; of a sweep with a script of its own, take it out with the levels after it"
+    parser.add_argument("--repair", action="store_true", help=what)
     parser.add_argument("--device", default="cpu", help="where it was trained (default: cpu)")
 
 

@@ -72,6 +72,8 @@ def _text(experiment: Experiment) -> str:
 
 def _read(path: Path) -> Experiment:
     """Return the experiment of a configuration that is, byte for byte, what was written."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: restore it, or run the experiment again: what was computed stays.")
     try:
         with _files.blame(path, "the configuration of an experiment"):
             text = path.read_bytes().decode()

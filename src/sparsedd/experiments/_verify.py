@@ -12,6 +12,7 @@ from sparsedd.experiments import _redense
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
 from sparsedd.sweeps._config import open_store
+from sparsedd.sweeps._repair import announce
 from sparsedd.sweeps._store import OF_LEVEL, sha256
 from sparsedd.sweeps._store import Store as Folder
 from sparsedd.sweeps._verify import (
@@ -103,7 +104,11 @@ def _verify_folder(folder: Path) -> list[Finding]:
     if isinstance(store, Finding):
         files = (read_file(path, check_seal) for path in sorted(folder.glob("*.safetensors")))
         return [store, *(file for file in files if not file.ok)]
-    return describe(store, find_faults(store))
+    found = find_faults(store)
+    if any(fault.message.endswith(store.AGAIN) for fault in found) and not isinstance(store, Store):
+        said = announce(store, found)
+        found = [replace(f, message=f"{f.message}. {said}") if f.message.endswith(store.AGAIN) else f for f in found]
+    return describe(store, found)
 
 
 def find_faults(store: Folder) -> list[Finding]:

@@ -90,7 +90,9 @@ class Advice:
         why = f"the sparsest {within} {best}"
         if self.ship == self.best:
             why = "no level has a higher test accuracy"
-        shipped = f"level {self.level}, {format_percent(self.ship)} sparsity ({self.phases[self.ship]})"
+        phase = self.phases[self.ship]  # a level that has recovered from a collapse is none to call Collapsed
+        named = "" if phase is Phase.COLLAPSED else f" ({phase})"
+        shipped = f"level {self.level}, {format_percent(self.ship)} sparsity{named}"
         words = f"Ship {shipped}: {why}. {self._say_gain()}"
         if self.best == first:
             return f"{words} No level is better than {self._dense}."
@@ -127,10 +129,10 @@ def advise(
 
     Further pruning is worth it while the last level is Light, and while its test accuracy is within the tolerance of the best,
     since a sparser net may do as well. As long as no level has surpassed the dense net, it is also worth it while the net still
-    memorises, that is, gets more of its training labels right than of the test data, and while test accuracy rises again:
-    it is Critical then, and the Sweet phase may lie beyond. It is not once the net has collapsed or is past its peak.
-    These are rules of thumb from what the paper sees, not predictions: with clean labels there may be no dip, and no Sweet
-    phase after it.
+    memorises, that is, gets more of its training labels right than of the test data, and has not lost more than twice what the
+    dense net gets right beyond the test data; and while test accuracy rises again: it is Critical then, and the Sweet phase may
+    lie beyond. It is not once the net has collapsed or is past its peak. These are rules of thumb from what the
+    paper sees, not predictions: with clean labels there may be no dip, and no Sweet phase after it.
 
     Parameters
     ----------

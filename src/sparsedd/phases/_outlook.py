@@ -21,7 +21,9 @@ def judge_last_level(found: Phases, train: Array, test: Array, near: float) -> O
     """Judge the last level, from mean curves and their phases."""
     phase, since = found[found.sparsity[-1]], test[test.argmin() :]
     unsurpassed = test.max() <= test[0] + near
-    memorises = train[-1] > test[-1] + near
+    # a net that has lost far more of its training labels than the dense one had learnt by heart is wrecked, not in its dip
+    by_heart = train[0] - test[0]
+    memorises = train[-1] > test[-1] + near and train[0] - train[-1] <= 2 * by_heart + near
     rises = since[-1] > since[0] + near and since[-1] >= since.max() - near
     if phase is Phase.LIGHT:
         why = "nothing is lost yet. A dip may come next, then a Sweet phase; with clean labels there may be neither"

@@ -61,12 +61,12 @@ def average(values: Array, factor: float = 100, digits: int = 1) -> Mean:
 
 def format_sparsity(value: float) -> str:
     """Return a sparsity in percent, without the sign."""
-    return f"{100 * value:.3f}" if value < inf else "not reached"
+    return f"{100 * value:.2f}" if value < inf else "not reached"
 
 
-def format_interval(boundary: Boundary) -> str:
-    """Return where a phase may begin, in percent."""
-    if boundary.interval is None:
+def format_interval(boundary: Boundary, seeds: int) -> str:
+    """Return where a phase may begin, in percent; two seeds that agree tell nothing."""
+    if boundary.interval is None or (seeds < 3 and boundary.interval.low == boundary.interval.high):
         return "–"
     low, high = boundary.interval
     share = f", in {100 * boundary.reached:.0f} % of resamples" if 0 < boundary.reached < 1 else ""

@@ -15,8 +15,9 @@ from sparsedd.experiments._figures._measures import Levels
 from sparsedd.phases import double_descent
 from sparsedd.report import _numbers
 from sparsedd.report._family import Family
+from sparsedd.report._notices import list_notices
 from sparsedd.report._pictures import draw_pictures
-from sparsedd.report._summary import UNKNOWN, advise, summarize
+from sparsedd.report._summary import advise, summarize
 
 
 def render_page(families: Sequence[Family], unreadable: Sequence[str], out: Path) -> str:
@@ -43,7 +44,7 @@ def render_page(families: Sequence[Family], unreadable: Sequence[str], out: Path
         versions={"Python": platform.python_version(), **versions, "platform": platform.platform()},
         describe=_describe,
         double_descent=double_descent,
-        unknown=UNKNOWN,
+        list_notices=list_notices,
         is_sweep=lambda sweep: isinstance(sweep, Levels),
         numbers=_numbers,
     )
@@ -60,6 +61,8 @@ def _describe(family: Family) -> str:
     levels = max([seed.levels for seed in family.seeds] or [1 + row["level"] for row in family.rows])
     about = [f"{family.scale} scale"] * bool(family.scale)
     about += [f"{levels} level{'s' * (levels != 1)}", f"{seeds} seed{'s' * (seeds != 1)}"]
+    if isinstance(family.sweep, Levels) and len(family.sweep.seeds) < seeds:
+        about[-1] += f", means of {len(family.sweep.seeds)}"
     if any(row["seconds"] is not None for row in family.rows):
         about.append(f"{timedelta(seconds=round(sum(row['seconds'] or 0 for row in family.rows)))} h of training")
     return " · ".join(about)

@@ -10,9 +10,10 @@ from sparsedd.experiments._figures._figure import save_picture
 from sparsedd.experiments._figures._measures import Levels
 from sparsedd.experiments._tables import write_table
 from sparsedd.report._family import read_families, read_table
+from sparsedd.report._notices import list_notices
 from sparsedd.report._page import render_page
 from sparsedd.report._seed import read_seeds
-from sparsedd.report._summary import UNKNOWN, advise, summarize
+from sparsedd.report._summary import advise, summarize
 from sparsedd.sweeps._record import Record
 
 WANTED = "pass the --out of an earlier command, the folder of a Sweep, one with a levels.csv, or any that these are in."
@@ -58,11 +59,8 @@ def write_report(out: Path, family: str | None = None) -> None:
     said: list[object] = [f"Not readable: {why}" for why in unreadable]  # printed last: who reads may stop at any line
     shown = [f for f in families if family in (None, f.name)]
     for f in shown:
-        if isinstance(f.sweep, ValueError):
-            said.append(f.sweep)
-        elif not f.sweep.has_phases:
-            said.append(f"{f.label}: {UNKNOWN}")
-        else:
+        said += [f.heading] * (len(shown) > 1) + [*list_notices(f)]
+        if isinstance(f.sweep, Levels) and f.sweep.has_phases:
             said += [summarize(f.sweep), advise(f.sweep)]
             if draws:
                 picture = out / ("figure.png" if len(shown) == 1 else f"figure-{f.name.replace('/', '-')}.png")

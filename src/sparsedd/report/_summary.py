@@ -23,7 +23,7 @@ def summarize(sweep: Levels) -> str:
     worse, better = (
         _judge(difference, interval) for difference, interval in ((dd.dip, dd.dip_interval), (dd.gain, dd.gain_interval))
     )
-    end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.3f} %" if mean[-1] < mean[peak] else ""
+    end = f", before it falls to {mean[-1]:.1f} % at {100 * sparsity[-1]:.2f} %" if mean[-1] < mean[peak] else ""
     dense = (
         f"In {seeds}, the dense net gets {100 * train[:, 0].mean():.1f} % of its training labels right and "
         f"{mean[0]:.1f} % of the test {'images' if sweep.rows[0][0]['scale'] else 'data'}."

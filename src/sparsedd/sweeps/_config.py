@@ -1,6 +1,7 @@
 """Config: what a sweep is, in JSON, so that another one in its folder is noticed."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from sparsedd.sweeps._retraining import Retraining
 from sparsedd.sweeps._store import Store, sha256
 
 FREE = ("levels", "keep")  # what may change from one run to the next
+FILES = ("config.json", "levels.jsonl", "lock")
 
 
 def copy_json(value: Any, place: str = "config") -> Any:
@@ -107,24 +109,51 @@ def shorten(value: Any) -> str:
 def is_written(store: Store, config: dict[str, Any]) -> bool:
     """Return whether a folder has this configuration; ValueError that lists what differs where another sweep has levels.
 
-    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone.
+    ``keep`` becomes ``"last"`` where it has been that before: what is gone stays gone. It does not where levels have been kept.
     """
+    _check_files(store.path)
     path, begun = store.path / "config.json", bool(store.lines())
     if not path.exists():
         if begun:
             raise ValueError(f"{store.path} has levels and no config.json: restore it, or take another folder.")
+        _check_no_sweeps_in(store.path)
         return False
     before = read_config(path)
     if begun and (found := differences(before, config)):
         raise ValueError(f"{store.path} holds another sweep: {abridge(found)}. Take another folder, or move that one away.")
+    if begun and (before["keep"], config["keep"]) == ("all", "last"):
+        raise ValueError(
+            f"{store.path} has kept the weights of all its levels, which keep='last' would remove. Nothing was removed: "
+            "leave keep='all', or take another folder."
+        )
     if begun and before["keep"] == "last":
         config["keep"], store.last = "last", True
     return before == config
 
 
+def _check_files(folder: Path) -> None:
+    """Raise for a folder in the place of a file of a sweep."""
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(f"{folder / name} is a folder, where a file of the sweep is to be: move it away.")
+
+
+def _check_no_sweeps_in(folder: Path) -> None:
+    """Raise for a folder that is no sweep's, and in which other sweeps are, as those of several seeds."""
+    said = [path for path in sorted(folder.glob("*/config.json")) if path.is_file() and b'"sweep"' in path.read_bytes()[:40]]
+    if said:
+        others = abridge(str(path.parent) for path in said)
+        numbers = [int(match[1]) for path in said if (match := re.fullmatch(r"seed-(\d{1,9})", path.parent.name))]
+        own = folder / f"seed-{max(numbers, default=-1) + 1}"
+        raise ValueError(f"{folder} holds other sweeps, {others}: give this one a folder of its own, such as {own}.")
+
+
 def open_store(folder: Path) -> Store:
     """Return the store of a sweep by its ``config.json``; ValueError where that is not what was written."""
+    _check_files(folder)
     path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: restore it from a copy. It says what the levels are of.")
     try:
         config = read_config(path)
         with _files.blame(path, "the configuration of a sweep"):
@@ -135,8 +164,11 @@ def open_store(folder: Path) -> Store:
         raise ValueError(f"{error} Restore it from a copy: it says what the levels are of.") from error
 
 
-def open_tickets(place: Any, dense: Mask) -> tuple[Store, str]:
-    """Return the store of a sweep whose masks fit a model, and its key; an error says what differs."""
+def open_tickets(place: Any, dense: Mask, levels: int, planned: int) -> tuple[Store, str]:
+    """Return the store of a sweep whose masks fit a model and may be enough, and its key; an error says what differs.
+
+    ``planned`` is how many levels the sweep is to have, where that is known better than its folder says.
+    """
     folder = _checks.path("tickets", place)
     if not (folder / "config.json").exists():
         raise FileNotFoundError(
@@ -148,4 +180,9 @@ def open_tickets(place: Any, dense: Mask) -> tuple[Store, str]:
         raise ValueError(
             f"the masks of {folder} are of other weights: {abridge(found)}. Take tickets of the same model and names=."
         )
-    return open_store(folder), config["key"]
+    store = open_store(folder)
+    records = store.levels()
+    if max(config["levels"], planned) <= len(records) < levels and not records[-1].diverged:
+        has = f"{folder}, whose masks are taken, has ended with {len(records)} levels"
+        raise ValueError(f"{has}, which is fewer than levels={levels}: run that sweep further first, or ask for as many.")
+    return store, config["key"]

@@ -136,6 +136,8 @@ def check_reinit(reinit: Any, retraining: Retraining) -> None:
     """Raise unless ``reinit`` can be called with a model and a seed, where the retraining method draws new weights."""
     if (reinit is None) == (retraining.weights == "reinit"):
         needs = "needs reinit=, which draws them" if reinit is None else "draws no new weights: leave reinit= out"
+        if reinit is not None:
+            needs += ", and for re-initialised tickets pass a newly initialised model with tickets="
         raise ValueError(f"{retraining!r} {needs}.")
     if reinit is None:
         return

@@ -176,5 +176,6 @@ def _number(name: str, value: Any) -> float | None:
     try:
         check_number(name, number)
     except ValueError as error:
-        raise ValueError(f"the measure {error}. Pass None for what is undefined.") from None
+        hint = f"It is a share: did you mean {number / 100:.6g}?" if 1 < number <= 100 else "Pass None for what is undefined."
+        raise ValueError(f"the measure {error}. {hint}") from None
     return number

@@ -1,5 +1,6 @@
 """Repair: take what is damaged out of the folder of a sweep, so that its script computes it again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparsedd import _files
@@ -15,17 +16,33 @@ def take_out(store: Store) -> list[Finding]:
     with store.locked():
         found, lines = faults(store), whole_lines(store)
         bad = {finding.path for finding in found}
-        count = next(k for k in range(len(lines) + 1) if k not in lines)
-        first = min([count, *(finding.level for finding in found if finding.level is not None)])
-        while not _can_begin(store, first, bad):
-            first -= 1
-        ended = max([first, *(k + 1 for k in lines)])
+        first, ended = _find_span(store, found)
         gone = _gone(store, first, bad, cut=first < ended)
         _files.write(store.path / "levels.jsonl", join_lines({k: lines[k] for k in range(first)}))
         _files.remove(gone)
-    what = f"level {first}" if ended <= first + 1 else f"levels {first} to {ended - 1}"
-    said = f"took out {what}" if first < ended else "took out what was damaged"
+    said = f"took out {_format_span(first, ended)}"
     return [Finding(store.path, f"{store.path}: {said}. Run the script again, which goes on from there.", ok=True)]
+
+
+def announce(store: Store, found: Sequence[Finding]) -> str:
+    """Say what :func:`take_out` would take out."""
+    return f"That takes out {_format_span(*_find_span(store, found))}, and the script computes that again."
+
+
+def _find_span(store: Store, found: Sequence[Finding]) -> tuple[int, int]:
+    """Return the first level that is to be taken out, and the one after the last; the same twice where none is."""
+    lines, bad = whole_lines(store), {finding.path for finding in found}
+    count = next(k for k in range(len(lines) + 1) if k not in lines)
+    first = min([count, *(finding.level for finding in found if finding.level is not None)])
+    while not _can_begin(store, first, bad):
+        first -= 1
+    return first, max([first, *(k + 1 for k in lines)])
+
+
+def _format_span(first: int, ended: int) -> str:
+    if first == ended:
+        return "what is damaged, and no finished level"
+    return f"level {first}" if ended == first + 1 else f"levels {first} to {ended - 1}"
 
 
 def _can_begin(store: Store, number: int, bad: set[Path]) -> bool:

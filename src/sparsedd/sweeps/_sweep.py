@@ -42,7 +42,7 @@ class Sweep(StoredSweep):
     pruner
         How a mask follows from the one before. A score that reads gradients finds those that are there at ``level.record``.
     levels
-        How many, the dense level 0 included.
+        How many, the dense level 0 included. Where more are there already, all of them stay.
     names
         The prunable parameters; by default :func:`sparsedd.prunable` ``(model)``.
     retraining
@@ -54,18 +54,21 @@ class Sweep(StoredSweep):
     one_shot
         Prune the dense net to each level's nominal sparsity at once.
     tickets
-        Another sweep of as many levels, or its folder: take its masks, instead of pruning one's own nets.
+        Another sweep of at least as many levels, or its folder: take its masks, instead of pruning one's own nets; ``pruner``
+        has no effect then. Where the model is a newly initialised one, these are re-initialised tickets.
     seed
         What tells the sweeps of one family apart.
     config
         JSON that says what else this sweep is: a folder that holds another one is refused, with a list of what differs.
     keep
-        Whose weights stay on disk, ``"all"`` levels' or the ``"last"`` one's. Masks always do.
+        Whose weights stay on disk, ``"all"`` levels' or the ``"last"`` one's. Masks always do. A folder in which all
+        have stayed refuses ``"last"``, and one in which those of the last alone have stays as it is.
 
     Raises
     ------
     ValueError
-        When the folder holds another sweep: another model, pruner, retraining, seed or config.
+        When the folder holds another sweep: another model, pruner, retraining, seed or config. When sweeps are in folders of
+        it. When ``tickets`` is a sweep that has ended with fewer levels.
 
     Examples
     --------
@@ -117,8 +120,9 @@ class Sweep(StoredSweep):
         check_model(model)
         self._reinit = reinit
         self._dense = Mask.dense(model, prunable(model) if names is None else names)
-        place = tickets.path if isinstance(tickets, StoredSweep) else tickets
-        tickets_store, tickets_key = (None, None) if place is None else open_tickets(place, self._dense)
+        levels = _checks.whole("levels", levels, least=1)
+        place, planned = (tickets.path, tickets.levels) if isinstance(tickets, StoredSweep) else (tickets, 0)
+        tickets_store, tickets_key = (None, None) if place is None else open_tickets(place, self._dense, levels, planned)
         self._ranks = Ranks(shared=any(map(is_sharded, parameters(model).values())))
         description = describe_sweep(
             model,
@@ -130,7 +134,7 @@ class Sweep(StoredSweep):
             tickets=tickets_key,
             seed=_checks.whole("seed", seed),
             config=copy_json({} if config is None else config),
-            levels=_checks.whole("levels", levels, least=1),
+            levels=levels,
             keep=keep,
         )
         store = Store(path, beginning=self.rewind_step > 0, last=keep == "last")
