@@ -22,6 +22,7 @@ from sparsedd import Pruner
 from sparsedd.cli import main
 from sparsedd.data import Data, blobs
 from sparsedd.experiments import LTR, SCRATCH, Experiment, Store, redense, repair, run, run_all, verify
+from sparsedd.experiments._task import Task
 from sparsedd.models import initialize_
 
 MINE = """
@@ -259,6 +260,19 @@ def greedy(in_features, num_classes, seed, depth):
     raise AssertionError("never called")
 
 
+def wide(in_features, seed, width=50, initialization=None):
+    assert initialization is None
+    return initialize_(nn.Sequential(nn.Flatten(), nn.Linear(in_features, int(width)), nn.Linear(int(width), 10)), seed)
+
+
+def narrow(in_features, seed, width):
+    return wide(in_features, seed, int(width * 8))
+
+
+def broken(num_classes, seed):
+    return {}["depth"]
+
+
 def short(in_features, seed):
     return initialize_(nn.Sequential(nn.Flatten(), nn.Linear(in_features, 2)), seed)
 
@@ -333,6 +347,7 @@ def test_what_is_defined_in_a_function_is_refused():
         ({"model": greedy}, TypeError, "greedy can be called with .*missing a required argument: 'depth'"),
         ({"model": short}, ValueError, r"short must return logits \(b, 10\).*got \(2, 2\)"),
         ({"model": noise}, TypeError, "missing a required argument: 'labels'"),
+        ({"model": broken}, RuntimeError, r"broken\(num_classes=10, seed=0\) raised KeyError: 'depth'"),
         ({"model": short, "width": 0.5}, ValueError, "short takes no width, and the experiment has width=0.5"),
         ({"model": no_data}, TypeError, "no_data returns must be a torch.nn.Module"),
         ({"dataset": no_data}, TypeError, "no_data returns must be a sparsedd.data.Data"),
@@ -344,6 +359,12 @@ def test_functions_that_return_something_else(change, error, says, tmp_path):
     with pytest.raises(error, match=says):
         list(run(experiment, tmp_path))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("model", "width", "hidden"), [(wide, 1.0, 50), (wide, 20, 20), (narrow, 1.0, 8), (narrow, 0.5, 4)])
+def test_a_default_of_the_experiment_takes_no_default_of_the_function_away(model, width, hidden):
+    experiment = Experiment(dataset="digits", model=model, width=width, exclude=())
+    assert Task(experiment, "cpu").original[1].out_features == hidden
 
 
 def test_scaling_leaves_what_is_the_users_as_it_is(mine):

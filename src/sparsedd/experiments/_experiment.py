@@ -62,11 +62,12 @@ class Experiment:
     dataset, model
         Names in :data:`sparsedd.data.DATASETS` and :mod:`sparsedd.models`, or functions of your own: one that returns a
         :class:`sparsedd.data.Data`, and one that returns a module. The latter is called with those of ``num_classes``,
-        ``seed``, ``width``, ``initialization``, ``in_features`` and ``in_channels`` that it takes.
+        ``seed``, ``in_features``, ``in_channels``, ``width`` and ``initialization`` that it takes; but with the last two only
+        where it has no default for them, or the experiment has another value than its own default.
     normalization, augmentation
         Of the images: by the data set's own channels or ``"imagenet"``'s; such as ``(Flip(), Shift(4))``.
     width, initialization
-        Of the model, see :mod:`sparsedd.models`.
+        Of the model, see :mod:`sparsedd.models`; ``width`` is a float.
     exclude
         What :func:`sparsedd.prunable` leaves out; for a model of your own, most often ``()``.
     train_size

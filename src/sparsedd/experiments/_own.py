@@ -150,12 +150,22 @@ def call_with(model: Own, **offered: Any) -> Any:
     """Call a function with those of the arguments that its signature has, and that a partial has not given already."""
     function = model.known
     given = function.keywords if isinstance(function, partial) else {}
-    taken = takes(model) & {*offered} - {*given}
+    passed = {name: value for name, value in offered.items() if name in takes(model) and name not in given}
     try:
-        inspect.signature(function).bind(**{name: offered[name] for name in taken})
+        inspect.signature(function).bind(**passed)
     except TypeError as error:
         raise TypeError(f"{model!r} can be called with {', '.join(offered)}, as far as it takes them, but: {error}.") from None
-    return function(**{name: offered[name] for name in taken})
+    try:
+        return function(**passed)
+    except Exception as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in {**given, **passed}.items())
+        raise RuntimeError(f"{model.name}({said}) raised {type(error).__name__}: {error}") from error
+
+
+def has_default(model: Own, name: str) -> bool:
+    """Return whether a function has a value of its own for an argument."""
+    parameter = inspect.signature(model.known).parameters.get(name)
+    return parameter is not None and parameter.default is not parameter.empty
 
 
 def takes(model: Own) -> set[str]:

@@ -21,7 +21,7 @@ from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._own import Own, OwnData, call_with, calm, seeded, takes
+from sparsedd.experiments._own import Own, OwnData, call_with, calm, has_default, seeded, takes
 from sparsedd.experiments._train import Execution, autocast, in_order, sgd, train
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps import Curves, Level, Record, Schedule
@@ -87,7 +87,9 @@ class Task:
         """Draw a model of the user's own, twice, so that one whose weights don't depend on the seed alone is noticed."""
         e, device = self.experiment, self.train[0].device
         for name, default in (("width", 1.0), ("initialization", "paper")):
-            if getattr(e, name) != default and name not in takes(function):
+            if getattr(e, name) == default and has_default(function, name):
+                del given[name]  # the function's own, which may count otherwise
+            elif getattr(e, name) != default and name not in takes(function):
                 raise ValueError(f"{function!r} takes no {name}, and the experiment has {name}={getattr(e, name)!r}.")
         if e.retraining.weights == "reinit" and "seed" not in takes(function):
             raise ValueError(f"{e.retraining!r} draws new weights, and {function!r} takes no seed to draw them by.")
