@@ -165,6 +165,29 @@ def test_other_data_under_the_same_name_are_another_experiment(mine, tmp_path):
     assert plain(run(changed, tmp_path)) != plain(before)
 
 
+def edit(folder: Path, before: str, after: str):
+    """Change the module, and import it again."""
+    source = folder / "code" / "mine.py"
+    source.write_text(source.read_text().replace(before, after))
+    importlib.invalidate_caches()
+    del sys.modules["mine"]
+    return importlib.import_module("mine")
+
+
+def test_a_function_that_has_changed_is_noticed_and_one_that_has_not_is_not(mine, tmp_path):
+    before = plain(run(mine.tiny, tmp_path))
+    config = Store(tmp_path, mine.tiny).path / "config.json"
+    assert json.loads(config.read_text())["sources"].keys() == {"mine:net", "mine:Next", "mine:score"}
+    other = edit(tmp_path, "number = 3", "number = 4").tiny
+    assert plain(run(other, tmp_path)) == before  # any warning is an error here
+    changed = edit(tmp_path, ".abs() **", ".abs() + 1 **").tiny
+    with pytest.warns(UserWarning, match=r"mine:score has changed since .* was begun.*take another name or folder"):
+        assert plain(run(changed, tmp_path)) == before
+    plainly = {name: value for name, value in json.loads(config.read_text()).items() if name != "sources"}
+    config.write_text(json.dumps(plainly, indent=2) + "\n")  # as it was written before there were any
+    assert plain(run(changed, tmp_path)) == before and Store.open(config.parent).experiment == mine.tiny
+
+
 def test_data_that_are_other_ones_each_time_are_noticed(tmp_path, monkeypatch):
     experiment = Experiment(dataset=drifting, epochs=1, levels=1)
     assert experiment.key

@@ -109,8 +109,9 @@ class Experiment:
     -----
     What is your own is a function, a frozen dataclass that can be called, or a ``functools.partial`` of a function, and can
     be imported: the key holds its name and its arguments and, of data, a digest of the tensors. Lambdas, methods, and what is
-    defined inside of functions or in a script that is run itself are refused. In an experiment that was read from a folder, it
-    is a name that can't be called: reading imports nothing.
+    defined inside of functions or in a script that is run itself are refused. What such a function does is no part of the key:
+    where its source text has changed since its folder was begun, there is a warning, and the levels that are there stay. In
+    an experiment that was read from a folder, it is a name that can't be called: reading imports nothing.
 
     Examples
     --------

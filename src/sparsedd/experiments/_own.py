@@ -5,8 +5,8 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -172,6 +172,16 @@ def takes(model: Own) -> set[str]:
     """Return the names of the arguments that a function can be called with."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name for p in inspect.signature(model.known).parameters.values() if p.kind in kinds}
+
+
+def digest_sources(functions: Iterable[Own]) -> dict[str, str]:
+    """Return the SHA-256 of each function's source text by its name, where there is one; data have a digest of their own."""
+    found = {}
+    for own in functions:
+        if own.function is not None and not isinstance(own, OwnData):
+            with suppress(OSError, TypeError):  # of a notebook, or compiled
+                found[own.name] = hashlib.sha256(inspect.getsource(_named(own.function)).encode()).hexdigest()
+    return found
 
 
 def digest_of(data: Data) -> str:
