@@ -284,7 +284,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch,
     command = ["run", "lenet-digits", *smoke, "--seeds", "2", "--reinit", "--out", "here"]
     assert main([*command, "--dry-run"]) == 0
     printed = capfd.readouterr().out
-    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
+    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done; sparsity up to 36.00 %" in printed
     assert "magnitude-reinit-of-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
     assert "Runs would be in here/runs, table and picture in here." in printed
     assert list(tmp_path.iterdir()) == []

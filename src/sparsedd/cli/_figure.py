@@ -40,7 +40,8 @@ def add(commands: Commands) -> None:
         "--on",
         type=check_preset,
         metavar="PRESET",
-        help=f"show it with data and net of {', '.join(PRESETS)}, or of FILE.py:NAME, an Experiment of your own",
+        help=f"show it with data, net and levels of {', '.join(PRESETS)}, or of FILE.py:NAME or MODULE:NAME, an Experiment of "
+        "your own; noise, scores and retraining stay the figure's",
     )
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"

@@ -74,4 +74,5 @@ def _describe(seeds: Sequence[Experiment], missing: int) -> str:
     first, last, total = seeds[0], seeds[-1], sum(e.levels for e in seeds)
     which = f"seed {first.seed}" if len(seeds) == 1 else f"seeds {first.seed} to {last.seed}"
     done = f"{total - missing} of {total} are done" if missing else "all are done"
-    return f"{first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; {done}"
+    reached = f"sparsity up to {100 * first.pruner.sparsity(first.levels - 1):.2f} %"
+    return f"{first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; {done}; {reached}"
