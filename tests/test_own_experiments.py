@@ -447,6 +447,7 @@ def test_a_figure_on_data_and_net_of_ones_own(script, tmp_path, capfd):
         ("mine.py:number", "mine.py:number must be an Experiment, got 3 of type int"),
         ("broken.py:tiny", "broken.py can't be imported: ValueError: an experiment's noise can't be a lambda"),
         ("torn.py:tiny", "torn.py can't be imported: SyntaxError"),
+        ("ends.py:tiny", "ends.py can't be imported: SystemExit: 0"),
         ("my-file.py:tiny", "my-file.py can't be imported under the name 'my-file'"),
         ("json.py:tiny", "json.py has the name of another module"),
     ],
@@ -454,6 +455,7 @@ def test_a_figure_on_data_and_net_of_ones_own(script, tmp_path, capfd):
 def test_what_can_not_be_loaded_is_one_line(script, named, says, capsys):
     Path("broken.py").write_text(f"{MINE}\nx = Experiment(noise=lambda labels, num_classes, seed: labels)\n")
     Path("torn.py").write_text("def")
+    Path("ends.py").write_text("raise SystemExit(0)")
     for name in ("my-file.py", "json.py"):
         Path(name).write_text(MINE)
     assert main(["run", named, "--out", "out"]) == 1

@@ -100,7 +100,7 @@ def _import(module: str, where: str) -> Any:
                 f"there is no module {where}: pass FILE.py:NAME, or MODULE:NAME of one on Python's path."
             ) from None
         raise ImportError(f"{where} can't be imported: {error}.") from error
-    except Exception as error:  # of the user's own code
+    except (Exception, SystemExit) as error:  # of the user's own code
         raise ImportError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 
 
