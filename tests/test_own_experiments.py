@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -436,6 +437,30 @@ def test_a_figure_on_data_and_net_of_ones_own(script, tmp_path, capfd):
     assert "Figure 5 on points" in said
     experiments = {Store.open(path.parent).experiment for path in Path("out").rglob("config.json")}
     assert {str(e.dataset) for e in experiments} == {"points"} and {e.levels for e in experiments} == {3}
+
+
+WRONG = """
+def flat(name, w):
+    return w.detach().flatten()
+
+unfit = replace(tiny, exclude=("fc3",))
+shapeless = replace(tiny, pruner=Pruner(flat))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("unfit", "matches no prunable parameter.*: pass exclude=()"), ("shapeless", "shape")],
+)
+def test_a_dry_run_fails_as_the_run_would(script, capfd, name, says):
+    script.write_text(MINE + WRONG)
+    for more in (["--dry-run"], []):
+        assert main(["run", f"mine.py:{name}", "--processes", "1", "--out", "out", *more]) == 1
+        said = capfd.readouterr().err
+        assert re.search(says, said) and said.count("\n") == 1
+        assert not more or not os.path.exists("out")
+    assert main(["run", "mine.py:tiny", "--out", "other", "--dry-run"]) == 0
+    assert not os.path.exists("other")
 
 
 @pytest.mark.parametrize(
