@@ -381,7 +381,9 @@ def test_a_figure_on_another_preset_needs_to_be_told_so_when_it_is_drawn_again(t
     assert main(["figure", "31", "--on", "lenet-mnist", "--from", str(tmp_path / "results")]) == 0
     assert capfd.readouterr().out.startswith("Figure 31 on MNIST")
     assert main(["figure", "31", "--from", out]) == 1
-    assert "blobs-cifar10" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "no rows of blobs-cifar10-resnet18-clean-magnitude-ltr, but of digits-lenet_300_100-clean-magnitude-ltr" in said
+    assert ": pass the same --on as when they were made" in said
     assert main(["figure", "31", "--from", str(tmp_path / "results")]) == 1
     assert "is of other data than Figure 31: add --on lenet-mnist" in capfd.readouterr().err
 

@@ -1,7 +1,6 @@
 """Store: the folder of one experiment."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -66,10 +65,9 @@ class Store(Folder):
         """Warn of functions of the user's own that are no longer those that the folder was begun with."""
         for name, digest in digest_sources(owns(self.experiment)).items():
             if self.sources.get(name, digest) != digest:
-                warnings.warn(
+                _checks.warn(
                     f"{name} has changed since {self.path} was begun, whose levels stay as they are: take another name or "
-                    "folder for the new one.",
-                    stacklevel=3,
+                    "folder for the new one."
                 )
 
     def save_start(self, state: Mapping[str, Tensor]) -> None:
