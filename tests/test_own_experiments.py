@@ -469,6 +469,7 @@ def test_a_dry_run_fails_as_the_run_would(script, capfd, name, says):
         ("gone.py:tiny", "there is no file gone.py"),
         ("gone:tiny", "there is no module gone: pass FILE.py:NAME"),
         ("mine.py:gone", "mine.py has no 'gone': mine.py:gone must name an Experiment in it"),
+        ("mine.py:net", "mine.py:net is a function: call it in mine.py"),
         ("mine.py:number", "mine.py:number must be an Experiment, got 3 of type int"),
         ("broken.py:tiny", "broken.py can't be imported: ValueError: an experiment's noise can't be a lambda"),
         ("torn.py:tiny", "torn.py can't be imported: SyntaxError"),
