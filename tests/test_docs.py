@@ -111,6 +111,7 @@ def test_a_class_page_has_the_operators_that_are_its_own(site):
 
 def test_a_long_constructor_has_a_table_of_its_fields(site):
     page = (site / "api" / "classes" / "sparsedd.experiments.Experiment.html").read_text()
+    assert "<h1>experiments.<wbr>Experiment<" in page
     table = re.sub(r"<[^>]+>", "", re.search(r'<table class="fields.*?</table>', page, flags=re.S)[0])
     assert re.search(r"train_size\s+int \| None\s+None", table) and re.search(r"levels\s+int\s+32", table)
 

@@ -180,6 +180,12 @@ def shorten(app, what, name, obj, options, signature, returned):
     return signature and short(signature), returned and short(returned)
 
 
+def break_titles(app, page, template, context, doctree) -> None:
+    """Let the title of a page of the reference break after its dots."""
+    if page.startswith("api/") and "body" in context:
+        context["body"] = re.sub(r"<h1>[^<]+", lambda title: re.sub(r"\.(?=\w)", ".<wbr>", title[0]), context["body"], count=1)
+
+
 def tidy(app, exception) -> None:
     """Remove pages that are no longer there; after a warning, have the next build read all again, and warn."""
     if app._warncount:
@@ -199,5 +205,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", add_tables, priority=901)
     app.connect("autodoc-skip-member", skip_classes)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("html-page-context", break_titles)
     app.connect("build-finished", tidy)
     return {"parallel_read_safe": True}
