@@ -68,6 +68,7 @@ def test_an_interval_is_students():
     assert effect.interval == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
     assert str(effect) == "fall: 20.0 points (95 % interval -4.8 to 44.8)"
     assert str(Effect("shift", np.array([0.5]), " levels")) == "shift: 0.50 levels (one seed)"
+    assert str(Effect("gain", np.array([-1e-4, -1e-4, -1e-4]))) == "gain: 0.0 points (95 % interval 0.0 to 0.0)"
     assert str(Effect("shift", np.array([0.5, np.nan]))) == "shift: not to be measured in every seed"
     assert Effect("rho", np.array([0.9, 1.0, 0.95]), "", limit=1.0).interval.high == 1.0
 

@@ -284,7 +284,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch,
     command = ["run", "lenet-digits", *smoke, "--seeds", "2", "--reinit", "--out", "here"]
     assert main([*command, "--dry-run"]) == 0
     printed = capfd.readouterr().out
-    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
+    assert "magnitude-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done; sparsity up to 36.00 %" in printed
     assert "magnitude-reinit-of-ltr, smoke scale, seeds 0 to 1: 3 levels of 2 epochs; 0 of 6 are done" in printed
     assert "Runs would be in here/runs, table and picture in here." in printed
     assert list(tmp_path.iterdir()) == []
@@ -381,7 +381,9 @@ def test_a_figure_on_another_preset_needs_to_be_told_so_when_it_is_drawn_again(t
     assert main(["figure", "31", "--on", "lenet-mnist", "--from", str(tmp_path / "results")]) == 0
     assert capfd.readouterr().out.startswith("Figure 31 on MNIST")
     assert main(["figure", "31", "--from", out]) == 1
-    assert "blobs-cifar10" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "no rows of blobs-cifar10-resnet18-clean-magnitude-ltr, but of digits-lenet_300_100-clean-magnitude-ltr" in said
+    assert ": pass the same --on as when they were made" in said
     assert main(["figure", "31", "--from", str(tmp_path / "results")]) == 1
     assert "is of other data than Figure 31: add --on lenet-mnist" in capfd.readouterr().err
 

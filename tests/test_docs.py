@@ -104,6 +104,18 @@ def test_signatures_can_be_read(site):
         assert not [field for field in fields if "._" in re.sub(r"<[^>]+>", "", field)], page.name
 
 
+def test_a_class_page_has_the_operators_that_are_its_own(site):
+    pages = [page for page in (site / "api" / "classes").glob("*.html") if "__le__" in page.read_text()]
+    assert [page.stem for page in pages] == ["sparsedd.Mask"]
+
+
+def test_a_long_constructor_has_a_table_of_its_fields(site):
+    page = (site / "api" / "classes" / "sparsedd.experiments.Experiment.html").read_text()
+    assert "<h1>experiments.<wbr>Experiment<" in page
+    table = re.sub(r"<[^>]+>", "", re.search(r'<table class="fields.*?</table>', page, flags=re.S)[0])
+    assert re.search(r"train_size\s+int \| None\s+None", table) and re.search(r"levels\s+int\s+32", table)
+
+
 def test_what_a_newcomer_looks_for_is_in_the_index(site):
     index = (site / "genindex.html").read_text()
     assert [words for words in ("custom model", "own dataset", "resume", "iterative pruning") if words not in index] == []
@@ -221,7 +233,11 @@ batches, test = [digits.train.tensors], [digits.test.tensors]
     assert len(printed) == 20
     assert "sparsity 0.00%" in printed[0]
     assert "sparsity 98." in printed[-1]
-    assert len([line for line in code.splitlines() if line]) == 10
+    assert len([line for line in code.splitlines() if line and not line.strip().startswith("#")]) == 10
+    marks = re.search(r"^:emphasize-lines: ([\d,]+)$", (DOCS / "index.md").read_text(), flags=re.M)[1].split(",")
+    marked = [code.lstrip("\n").splitlines()[int(number) - 1] for number in marks]
+    assert all(re.search("sparsedd|Sweep|in sweep|level[.]", line) for line in marked), marked
+    assert max(map(len, code.splitlines())) <= 72, "cut on a page of 1,280 pixels"
 
 
 def anchors(page: Path) -> set[str]:

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from sparsedd import noise
+from sparsedd import Pruner, noise
 from sparsedd.experiments import (
     FIGURES,
     LR_REWINDING,
     PRESETS,
+    Panel,
     Tables,
-    _figure,
     reproduce,
 )
+from sparsedd.experiments._figures import _figure
 from sparsedd.experiments._figures._measures import Levels
 
 matplotlib.use("agg")
@@ -114,6 +115,15 @@ def test_a_figure_on_another_preset_varies_what_it_varied():
     assert {e.dataset for e in methods} == {"mnist"}
     one_shot = replace(PRESETS["lenet-mnist"], one_shot=True)
     assert FIGURES["5"].on(one_shot) == FIGURES["5"], "what a figure varies is its own"
+
+
+def test_how_much_is_pruned_is_the_presets_unless_the_figure_compares_it():
+    preset = replace(PRESETS["lenet-mnist"], pruner=Pruner("random", 0.5, "layer"))
+    strategies = FIGURES["13"].on(preset).experiments
+    assert [e.pruner for e in strategies] == [Pruner(score, 0.5, "layer") for score in ("magnitude", "gradient", "random")]
+    panels = tuple(Panel(scope, (replace(preset, pruner=Pruner(scope=scope)),)) for scope in ("global", "layer"))
+    compared = replace(FIGURES["13"], panels=panels).on(preset).experiments
+    assert [e.pruner for e in compared] == [Pruner(fraction=0.5), Pruner(fraction=0.5, scope="layer")]
 
 
 def test_panels_that_have_become_the_same_are_shown_once():

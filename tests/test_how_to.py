@@ -26,7 +26,7 @@ from sparsedd.experiments import Tables
 from sparsedd.sweeps import StoredSweep
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
-PAGES = sorted(page for page in HOW_TO.glob("*.md") if page.stem not in ("index", "many-machines"))
+PAGES = sorted(page for page in HOW_TO.glob("*.md") if page.stem not in ("index", "many-machines", "own-experiment"))
 WARNED = {  # what other libraries warn of their own doing, by page
     "lightning": ("ignore:`isinstance(treespec:FutureWarning", "ignore:Checkpoint directory:UserWarning"),
 }
@@ -73,6 +73,15 @@ def test_it_runs_and_prints_what_it_says(page, tmp_path):
     assert ACCURACY.sub("accuracy", printed) == ACCURACY.sub("accuracy", said), printed
     for measured, written in zip(ACCURACY.findall(printed), ACCURACY.findall(said), strict=True):
         assert float(measured) == pytest.approx(float(written), abs=10), printed  # rounding differs between machines
+
+
+def test_an_experiment_of_ones_own_runs_and_is_shown_in_a_figure(tmp_path):
+    page = HOW_TO / "own-experiment.md"
+    printed = run(page, tmp_path)
+    assert printed.startswith("".join(blocks(page, "text")))
+    assert "points-net-confused-saliency-f50-ltr, paper scale: 5 levels × 2 seeds, in mine" in printed
+    assert "Figure 13 on points" in printed
+    assert (tmp_path / "mine" / "report.html").exists() and (tmp_path / "strategies" / "figure.png").exists()
 
 
 def rows(page: Path, title: str) -> list[tuple[str, str]]:

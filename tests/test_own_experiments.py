@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,7 @@ from sparsedd import Pruner
 from sparsedd.cli import main
 from sparsedd.data import Data, blobs
 from sparsedd.experiments import LTR, SCRATCH, Experiment, Store, redense, repair, run, run_all, verify
+from sparsedd.experiments._task import Task
 from sparsedd.models import initialize_
 
 MINE = """
@@ -164,6 +166,29 @@ def test_other_data_under_the_same_name_are_another_experiment(mine, tmp_path):
     assert plain(run(changed, tmp_path)) != plain(before)
 
 
+def edit(folder: Path, before: str, after: str):
+    """Change the module, and import it again."""
+    source = folder / "code" / "mine.py"
+    source.write_text(source.read_text().replace(before, after))
+    importlib.invalidate_caches()
+    del sys.modules["mine"]
+    return importlib.import_module("mine")
+
+
+def test_a_function_that_has_changed_is_noticed_and_one_that_has_not_is_not(mine, tmp_path):
+    before = plain(run(mine.tiny, tmp_path))
+    config = Store(tmp_path, mine.tiny).path / "config.json"
+    assert json.loads(config.read_text())["sources"].keys() == {"mine:net", "mine:Next", "mine:score"}
+    other = edit(tmp_path, "number = 3", "number = 4").tiny
+    assert plain(run(other, tmp_path)) == before  # any warning is an error here
+    changed = edit(tmp_path, ".abs() **", ".abs() + 1 **").tiny
+    with pytest.warns(UserWarning, match=r"mine:score has changed since .* was begun.*take another name or folder"):
+        assert plain(run(changed, tmp_path)) == before
+    plainly = {name: value for name, value in json.loads(config.read_text()).items() if name != "sources"}
+    config.write_text(json.dumps(plainly, indent=2) + "\n")  # as it was written before there were any
+    assert plain(run(changed, tmp_path)) == before and Store.open(config.parent).experiment == mine.tiny
+
+
 def test_data_that_are_other_ones_each_time_are_noticed(tmp_path, monkeypatch):
     experiment = Experiment(dataset=drifting, epochs=1, levels=1)
     assert experiment.key
@@ -259,6 +284,19 @@ def greedy(in_features, num_classes, seed, depth):
     raise AssertionError("never called")
 
 
+def wide(in_features, seed, width=50, initialization=None):
+    assert initialization is None
+    return initialize_(nn.Sequential(nn.Flatten(), nn.Linear(in_features, int(width)), nn.Linear(int(width), 10)), seed)
+
+
+def narrow(in_features, seed, width):
+    return wide(in_features, seed, int(width * 8))
+
+
+def broken(num_classes, seed):
+    return {}["depth"]
+
+
 def short(in_features, seed):
     return initialize_(nn.Sequential(nn.Flatten(), nn.Linear(in_features, 2)), seed)
 
@@ -333,6 +371,7 @@ def test_what_is_defined_in_a_function_is_refused():
         ({"model": greedy}, TypeError, "greedy can be called with .*missing a required argument: 'depth'"),
         ({"model": short}, ValueError, r"short must return logits \(b, 10\).*got \(2, 2\)"),
         ({"model": noise}, TypeError, "missing a required argument: 'labels'"),
+        ({"model": broken}, RuntimeError, r"broken\(num_classes=10, seed=0\) raised KeyError: 'depth'"),
         ({"model": short, "width": 0.5}, ValueError, "short takes no width, and the experiment has width=0.5"),
         ({"model": no_data}, TypeError, "no_data returns must be a torch.nn.Module"),
         ({"dataset": no_data}, TypeError, "no_data returns must be a sparsedd.data.Data"),
@@ -344,6 +383,12 @@ def test_functions_that_return_something_else(change, error, says, tmp_path):
     with pytest.raises(error, match=says):
         list(run(experiment, tmp_path))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("model", "width", "hidden"), [(wide, 1.0, 50), (wide, 20, 20), (narrow, 1.0, 8), (narrow, 0.5, 4)])
+def test_a_default_of_the_experiment_takes_no_default_of_the_function_away(model, width, hidden):
+    experiment = Experiment(dataset="digits", model=model, width=width, exclude=())
+    assert Task(experiment, "cpu").original[1].out_features == hidden
 
 
 def test_scaling_leaves_what_is_the_users_as_it_is(mine):
@@ -394,15 +439,41 @@ def test_a_figure_on_data_and_net_of_ones_own(script, tmp_path, capfd):
     assert {str(e.dataset) for e in experiments} == {"points"} and {e.levels for e in experiments} == {3}
 
 
+WRONG = """
+def flat(name, w):
+    return w.detach().flatten()
+
+unfit = replace(tiny, exclude=("fc3",))
+shapeless = replace(tiny, pruner=Pruner(flat))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("unfit", "matches no prunable parameter.*: pass exclude=()"), ("shapeless", "shape")],
+)
+def test_a_dry_run_fails_as_the_run_would(script, capfd, name, says):
+    script.write_text(MINE + WRONG)
+    for more in (["--dry-run"], []):
+        assert main(["run", f"mine.py:{name}", "--processes", "1", "--out", "out", *more]) == 1
+        said = capfd.readouterr().err
+        assert re.search(says, said) and said.count("\n") == 1
+        assert not more or not os.path.exists("out")
+    assert main(["run", "mine.py:tiny", "--out", "other", "--dry-run"]) == 0
+    assert not os.path.exists("other")
+
+
 @pytest.mark.parametrize(
     ("named", "says"),
     [
         ("gone.py:tiny", "there is no file gone.py"),
         ("gone:tiny", "there is no module gone: pass FILE.py:NAME"),
         ("mine.py:gone", "mine.py has no 'gone': mine.py:gone must name an Experiment in it"),
+        ("mine.py:net", "mine.py:net is a function: call it in mine.py"),
         ("mine.py:number", "mine.py:number must be an Experiment, got 3 of type int"),
         ("broken.py:tiny", "broken.py can't be imported: ValueError: an experiment's noise can't be a lambda"),
         ("torn.py:tiny", "torn.py can't be imported: SyntaxError"),
+        ("ends.py:tiny", "ends.py can't be imported: SystemExit: 0"),
         ("my-file.py:tiny", "my-file.py can't be imported under the name 'my-file'"),
         ("json.py:tiny", "json.py has the name of another module"),
     ],
@@ -410,6 +481,7 @@ def test_a_figure_on_data_and_net_of_ones_own(script, tmp_path, capfd):
 def test_what_can_not_be_loaded_is_one_line(script, named, says, capsys):
     Path("broken.py").write_text(f"{MINE}\nx = Experiment(noise=lambda labels, num_classes, seed: labels)\n")
     Path("torn.py").write_text("def")
+    Path("ends.py").write_text("raise SystemExit(0)")
     for name in ("my-file.py", "json.py"):
         Path(name).write_text(MINE)
     assert main(["run", named, "--out", "out"]) == 1

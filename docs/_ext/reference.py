@@ -15,7 +15,8 @@ from sphinx.util.typing import stringify_annotation
 
 import sparsedd
 
-OPERATORS = "__and__, __or__, __sub__, __invert__, __le__, __getitem__"
+OPERATORS = ("__and__", "__or__", "__sub__", "__invert__", "__le__", "__getitem__")
+MANY = 15  # arguments: a constructor with more has a table of them in the place of a signature
 # Classes whose objects come from functions: no constructor is shown.
 GIVEN = ["Advice", "DoubleDescent", "Enforcement", "Figure", "Finding", "Level", "Logger", "Phase", "Phases", "Tables"]
 UNIONS = {
@@ -109,7 +110,9 @@ def write(app) -> None:
     written = "".join(path.read_text() for path in api.glob("*.*"))
     for full, cls in classes().items():
         listed = list(cls.__members__) if issubclass(cls, Enum) else methods(cls)
-        text = f".. autoclass:: {full}{'()' if cls.__name__ in GIVEN else ''}\n   :special-members: {OPERATORS}\n"
+        operators = [name for name in listed if name in OPERATORS]
+        text = f".. autoclass:: {full}{'()' if cls.__name__ in GIVEN else ''}\n"
+        text += f"   :special-members: {', '.join(operators)}\n" * bool(operators)
         text += f"   :members: {', '.join(listed)}\n" * bool(listed) + "   :undoc-members:\n" * issubclass(cls, Enum)
         pages[api / "classes" / f"{full}.rst"] = full.removeprefix("sparsedd."), text
     for module in public_modules():
@@ -137,11 +140,23 @@ def add_tables(app, what, name, obj, options, lines) -> None:
     field = r"^:type \w+: (.+)|(?<=\*\* \(\*)(.+?)(?=\*\) --)"  # :type name: type, or **name** (*type*) -- words
     path = r"\b(?:[a-z_]\w*\.)+(?=\w)"
     lines[:] = [re.sub(field, lambda m: re.sub(path, r"~\g<0>" if m[1] else "", m[0]), line) for line in lines]
+    if what == "class" and len(inspect.signature(obj).parameters) > MANY:
+        lines += ["", *field_table(obj), ""]
     if what == "module" or (what == "class" and name in classes()):
         lines += ["", f".. names:: {name}", ""]
     own = [full for full in classes() if what == "module" and full.rpartition(".")[0] == name]
     if own:
         lines += [".. toctree::", "   :hidden:", "", *(f"   /api/classes/{full}" for full in own), ""]
+
+
+def field_table(cls: type) -> list[str]:
+    """Write a table of the fields of a class, with types and defaults."""
+    rows = [".. list-table::", "   :header-rows: 1", "   :class: fields", "", "   * - field", "     - type", "     - default"]
+    for name, field in inspect.signature(cls).parameters.items():
+        kind = short(stringify_annotation(field.annotation, "smart"))
+        kind = re.sub(r"~?\b(?:[a-z_]\w*\.)+(?=\w)", "", kind)
+        rows += [f"   * - ``{name}``", f"     - ``{kind}``", f"     - ``{field.default!r}``"]
+    return rows
 
 
 def skip_classes(app, what, name, obj, skip, options):
@@ -160,9 +175,15 @@ def short(text: str) -> str:
 def shorten(app, what, name, obj, options, signature, returned):
     """Write the short names of types, and a constructor with many arguments without them."""
 
-    if what == "class" and signature and len(inspect.signature(obj).parameters) > 15:
+    if what == "class" and signature and len(inspect.signature(obj).parameters) > MANY:
         signature = "(**fields)"
     return signature and short(signature), returned and short(returned)
+
+
+def break_titles(app, page, template, context, doctree) -> None:
+    """Let the title of a page of the reference break after its dots."""
+    if page.startswith("api/") and "body" in context:
+        context["body"] = re.sub(r"<h1>[^<]+", lambda title: re.sub(r"\.(?=\w)", ".<wbr>", title[0]), context["body"], count=1)
 
 
 def tidy(app, exception) -> None:
@@ -184,5 +205,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", add_tables, priority=901)
     app.connect("autodoc-skip-member", skip_classes)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("html-page-context", break_titles)
     app.connect("build-finished", tidy)
     return {"parallel_read_safe": True}

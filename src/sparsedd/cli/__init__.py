@@ -27,7 +27,8 @@ Each command has examples of its own: sparsedd COMMAND --help.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 unless something went wrong, which one line on stderr explains.
 
-    That of ``verify`` is 1 when something is damaged, and 2 when there is nothing to verify.
+    It is 2 where the command itself is wrong, with its usage on stderr. That of ``verify`` is 1 when something is damaged, and
+    2 when there is nothing to verify.
     """
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):  # nobody else's, and it may know ASCII only
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -46,9 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nStopped. {_describe_repeat(options)}\n  {_format_command(arguments)}", file=sys.stderr)
         return 130
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        print(f"sparsedd: {error}", file=sys.stderr)
+        print(f"sparsedd: {_describe_error(error)}", file=sys.stderr)
         return 1
     return status or 0
+
+
+def _describe_error(error: Exception) -> str:
+    """Return an error's message, and for one of the system's that names a file, what can be done."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} can't be read or written ({error.strerror}): pass another place, or see to this one."
+    return str(error)
 
 
 def _describe_repeat(options: argparse.Namespace) -> str:
@@ -72,7 +80,7 @@ def _format_command(arguments: Sequence[str] | None) -> str:
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raise for folders and devices that can't be used: before the work, not in the middle of it."""
-    for name in ("out", "runs"):
+    for name in ("out", "runs", "DIR"):
         if (place := getattr(options, name, None)) is not None:
             _checks.folder(name, place)
     if (device := getattr(options, "device", None)) is not None:

@@ -40,10 +40,15 @@ def add(commands: Commands) -> None:
         "--on",
         type=check_preset,
         metavar="PRESET",
-        help=f"show it with data and net of {', '.join(PRESETS)}, or of FILE.py:NAME, an Experiment of your own",
+        help=f"show it with data, net and levels of {', '.join(PRESETS)}, or of FILE.py:NAME or MODULE:NAME, an Experiment of "
+        "your own; noise, scores and retraining stay the figure's",
     )
     parser.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR", help="draw the tables in DIR, or in DIR/…/N, and compute nothing"
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="DIR",
+        help="draw the tables in DIR, or in DIR/…/N, there or in --out, and compute nothing; needs the --on of before",
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs, beside the table)")
     add_run_options(parser, seeds=None, out=None)

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,7 +42,7 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         default=out,
         required=not (out or figure),
         metavar="DIR",
-        help=f"folder for table and picture{where}",
+        help=f"folder for runs, table and picture{where}",
     )
     number = "as many as the paper has, fewer when not at paper scale" if figure else seeds
     parser.add_argument("--seeds", type=_at_least(1), default=seeds, metavar="K", help=f"how many seeds (default: {number})")
@@ -62,8 +64,10 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
 def check_preset(text: str) -> str:
     """Return the argument if it names a preset, or an experiment of the user's own."""
     if text not in PRESETS and ":" not in text:
+        near = "".join(f". Did you mean {name}?" for name in get_close_matches(text, PRESETS, 1))
         raise argparse.ArgumentTypeError(
             f"invalid choice: {text!r} (choose from {', '.join(sorted(PRESETS))}, or FILE.py:NAME or MODULE:NAME of your own)"
+            f"{near}"
         )
     return text
 
@@ -88,6 +92,8 @@ def load_preset(text: str) -> Experiment:
         if not hasattr(found, part):
             raise ValueError(f"{where} has no {name!r}: {text} must name an Experiment in it.")
         found = getattr(found, part)
+    if inspect.isroutine(found):
+        raise TypeError(f"{text} is a function: call it in {where}, and name the Experiment that it returns.")
     return _checks.kind(text, found, Experiment, "an Experiment")
 
 
@@ -100,7 +106,7 @@ def _import(module: str, where: str) -> Any:
                 f"there is no module {where}: pass FILE.py:NAME, or MODULE:NAME of one on Python's path."
             ) from None
         raise ImportError(f"{where} can't be imported: {error}.") from error
-    except Exception as error:  # of the user's own code
+    except (Exception, SystemExit) as error:  # of the user's own code
         raise ImportError(f"{where} can't be imported: {type(error).__name__}: {error}") from error
 
 

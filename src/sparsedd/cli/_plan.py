@@ -6,8 +6,10 @@ from pathlib import Path
 
 from sparsedd.data._folder import data_folder, is_absent
 from sparsedd.experiments import Experiment, Figure, Store
+from sparsedd.experiments._experiment import owns
 from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._redense import format_factor
+from sparsedd.experiments._task import Task
 
 LINES = {"interpolation": ", and the line from each to its sparse net", "directions": ", and lines around each"}
 
@@ -27,6 +29,9 @@ def print_plan(title: str, experiments: Sequence[Experiment], runs: Path, out: P
         What would be computed after the sweeps, in words.
     """
     missing = {e: _missing(runs, e) for e in experiments}
+    for e in dict.fromkeys(replace(e, seed=0) for e in missing):
+        if owns(e) and not (isinstance(e.dataset, str) and is_absent(e.dataset)):
+            Task(e, "cpu").check()  # so that it fails as the run would
     print(f"{title}: this is what would run. Nothing is run or written now.")
     for one, label in make_labels(replace(e, seed=0) for e in missing).items():
         seeds = [e for e in missing if replace(e, seed=0) == one]
@@ -74,4 +79,5 @@ def _describe(seeds: Sequence[Experiment], missing: int) -> str:
     first, last, total = seeds[0], seeds[-1], sum(e.levels for e in seeds)
     which = f"seed {first.seed}" if len(seeds) == 1 else f"seeds {first.seed} to {last.seed}"
     done = f"{total - missing} of {total} are done" if missing else "all are done"
-    return f"{first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; {done}"
+    reached = f"sparsity up to {100 * first.pruner.sparsity(first.levels - 1):.2f} %"
+    return f"{first.scale} scale, {which}: {first.levels} levels of {first.epochs} epochs; {done}; {reached}"

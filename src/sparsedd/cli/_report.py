@@ -19,12 +19,10 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = new(commands, "report", "one page about the sweeps in a folder, with table, pictures and advice", EXAMPLES)
     parser.set_defaults(command=command)
-    parser.add_argument(
-        "out", type=Path, metavar="DIR", help="the --out of an earlier command, or any with sweeps or a levels.csv"
-    )
+    parser.add_argument("DIR", type=Path, help="the --out of an earlier command, or any with sweeps or a levels.csv")
 
 
 def command(options: argparse.Namespace) -> None:
     """Write the page, the table and the pictures again, of the runs as they are now, and print the sentences."""
     drawable()
-    write_report(options.out)
+    write_report(options.DIR)

@@ -38,7 +38,12 @@ def add(commands: Commands) -> None:
     own = "or FILE.py:NAME or MODULE:NAME, an Experiment of your own"
     parser.add_argument("preset", type=check_preset, metavar="PRESET", help=f"one of {', '.join(PRESETS)}; {own}")
     parser.add_argument("--scale", choices=SCALES, help=SCALE)
-    parser.add_argument("--noise", type=_parse_noise, metavar="KIND:RATE", help="symmetric, asymmetric or pairflip, or none")
+    parser.add_argument(
+        "--noise",
+        type=_parse_noise,
+        metavar="KIND:RATE",
+        help="symmetric, asymmetric or pairflip, such as pairflip:0.2; or none",
+    )
     parser.add_argument("--score", choices=("magnitude", "gradient", "random"), help="what is pruned first")
     parser.add_argument("--scope", choices=("global", "layer"), help="where the lowest scores are looked for")
     parser.add_argument("--retraining", choices=tuple(METHODS), help="what a level starts from")
@@ -108,7 +113,9 @@ def _parse_noise(text: str) -> tuple[str, float]:
     """Split an argument such as ``symmetric:0.2``, or ``none``, into kind and rate."""
     kind, _, rate = text.partition(":")
     if kind not in ("symmetric", "asymmetric", "pairflip", "none") or (kind == "none") != (not rate):
-        raise argparse.ArgumentTypeError(f"must be none, or symmetric, asymmetric or pairflip with a rate, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be none, or symmetric, asymmetric or pairflip with a rate, such as pairflip:0.2, got {text!r}"
+        )
     try:
         return kind, float(rate or 0)
     except ValueError:

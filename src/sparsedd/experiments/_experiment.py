@@ -62,11 +62,12 @@ class Experiment:
     dataset, model
         Names in :data:`sparsedd.data.DATASETS` and :mod:`sparsedd.models`, or functions of your own: one that returns a
         :class:`sparsedd.data.Data`, and one that returns a module. The latter is called with those of ``num_classes``,
-        ``seed``, ``width``, ``initialization``, ``in_features`` and ``in_channels`` that it takes.
+        ``seed``, ``in_features``, ``in_channels``, ``width`` and ``initialization`` that it takes; but with the last two only
+        where it has no default for them, or the experiment has another value than its own default.
     normalization, augmentation
         Of the images: by the data set's own channels or ``"imagenet"``'s; such as ``(Flip(), Shift(4))``.
     width, initialization
-        Of the model, see :mod:`sparsedd.models`.
+        Of the model, see :mod:`sparsedd.models`; ``width`` is a float.
     exclude
         What :func:`sparsedd.prunable` leaves out; for a model of your own, most often ``()``.
     train_size
@@ -108,8 +109,9 @@ class Experiment:
     -----
     What is your own is a function, a frozen dataclass that can be called, or a ``functools.partial`` of a function, and can
     be imported: the key holds its name and its arguments and, of data, a digest of the tensors. Lambdas, methods, and what is
-    defined inside of functions or in a script that is run itself are refused. In an experiment that was read from a folder, it
-    is a name that can't be called: reading imports nothing.
+    defined inside of functions or in a script that is run itself are refused. What such a function does is no part of the key:
+    where its source text has changed since its folder was begun, there is a warning, and the levels that are there stay. In
+    an experiment that was read from a folder, it is a name that can't be called: reading imports nothing.
 
     Examples
     --------

@@ -5,8 +5,8 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -150,18 +150,38 @@ def call_with(model: Own, **offered: Any) -> Any:
     """Call a function with those of the arguments that its signature has, and that a partial has not given already."""
     function = model.known
     given = function.keywords if isinstance(function, partial) else {}
-    taken = takes(model) & {*offered} - {*given}
+    passed = {name: value for name, value in offered.items() if name in takes(model) and name not in given}
     try:
-        inspect.signature(function).bind(**{name: offered[name] for name in taken})
+        inspect.signature(function).bind(**passed)
     except TypeError as error:
         raise TypeError(f"{model!r} can be called with {', '.join(offered)}, as far as it takes them, but: {error}.") from None
-    return function(**{name: offered[name] for name in taken})
+    try:
+        return function(**passed)
+    except Exception as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in {**given, **passed}.items())
+        raise RuntimeError(f"{model.name}({said}) raised {type(error).__name__}: {error}") from error
+
+
+def has_default(model: Own, name: str) -> bool:
+    """Return whether a function has a value of its own for an argument."""
+    parameter = inspect.signature(model.known).parameters.get(name)
+    return parameter is not None and parameter.default is not parameter.empty
 
 
 def takes(model: Own) -> set[str]:
     """Return the names of the arguments that a function can be called with."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name for p in inspect.signature(model.known).parameters.values() if p.kind in kinds}
+
+
+def digest_sources(functions: Iterable[Own]) -> dict[str, str]:
+    """Return the SHA-256 of each function's source text by its name, where there is one; data have a digest of their own."""
+    found = {}
+    for own in functions:
+        if own.function is not None and not isinstance(own, OwnData):
+            with suppress(OSError, TypeError):  # of a notebook, or compiled
+                found[own.name] = hashlib.sha256(inspect.getsource(_named(own.function)).encode()).hexdigest()
+    return found
 
 
 def digest_of(data: Data) -> str:

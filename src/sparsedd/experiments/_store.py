@@ -8,7 +8,8 @@ from typing import Self
 from torch import Tensor
 
 from sparsedd import _checks, _files
-from sparsedd.experiments._experiment import Experiment
+from sparsedd.experiments._experiment import Experiment, owns
+from sparsedd.experiments._own import digest_sources
 from sparsedd.sweeps._config import format_config
 from sparsedd.sweeps._store import Store as Folder
 
@@ -37,15 +38,17 @@ class Store(Folder):
         path = _checks.folder("out", out) / experiment.folder
         super().__init__(path, experiment.levels, momentum=bool(experiment.momentum))
         place = self.path / "config.json"
+        self.sources: dict[str, str] = {}
         if place.exists() and place.read_bytes() != _text(experiment).encode():
-            other = _read(place)
-            raise ValueError(f"{place} is the configuration of {other!r}: move the folder away and run again.")
+            other, self.sources = _read(place)
+            if _text(other) != _text(experiment):
+                raise ValueError(f"{place} is the configuration of {other!r}: move the folder away and run again.")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Return the store in a folder that exists: its experiment is read from the configuration there."""
         path = Path(path).resolve()
-        experiment = _read(path / "config.json")
+        experiment, _ = _read(path / "config.json")
         if path.parts[-2:] != tuple(experiment.folder.split("/")):
             raise ValueError(
                 f"{path / 'config.json'} is not where its experiment belongs: call the folder {experiment.folder} again."
@@ -55,7 +58,17 @@ class Store(Folder):
     def configure(self) -> None:
         """Have the folder say whose it is, so that it can be opened."""
         if not (self.path / "config.json").exists():
-            _files.write(self.path / "config.json", _text(self.experiment).encode())
+            text = _text(self.experiment, digest_sources(owns(self.experiment)))
+            _files.write(self.path / "config.json", text.encode())
+
+    def warn_of_changes(self) -> None:
+        """Warn of functions of the user's own that are no longer those that the folder was begun with."""
+        for name, digest in digest_sources(owns(self.experiment)).items():
+            if self.sources.get(name, digest) != digest:
+                _checks.warn(
+                    f"{name} has changed since {self.path} was begun, whose levels stay as they are: take another name or "
+                    "folder for the new one."
+                )
 
     def save_start(self, state: Mapping[str, Tensor]) -> None:
         """Keep the state at the rewind step."""
@@ -66,12 +79,13 @@ class Store(Folder):
         return self.state(self.start_path)
 
 
-def _text(experiment: Experiment) -> str:
-    return format_config({"key": experiment.key, **experiment.config()})
+def _text(experiment: Experiment, sources: Mapping[str, str] | None = None) -> str:
+    """Return what ``config.json`` says: the experiment, and what its functions were made of, which is no part of the key."""
+    return format_config({"key": experiment.key, **experiment.config(), **({"sources": sources} if sources else {})})
 
 
-def _read(path: Path) -> Experiment:
-    """Return the experiment of a configuration that is, byte for byte, what was written."""
+def _read(path: Path) -> tuple[Experiment, dict[str, str]]:
+    """Return the experiment of a configuration that is, byte for byte, what was written, and the digests of its functions."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: restore it, or run the experiment again: what was computed stays.")
     try:
@@ -79,9 +93,10 @@ def _read(path: Path) -> Experiment:
             text = path.read_bytes().decode()
             config = _files.parse_json(text)
             del config["key"]
+            sources = _checks.kind("sources", config.pop("sources", {}), dict, "digests by name")
             experiment = Experiment.from_config(config)
-            if _text(experiment) != text:
+            if _text(experiment, sources) != text:
                 raise ValueError("it was altered")
     except ValueError as error:
         raise ValueError(f"{error} Restore it, or remove it and run again: what was computed stays.") from error
-    return experiment
+    return experiment, sources

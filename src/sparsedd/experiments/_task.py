@@ -21,7 +21,7 @@ from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
 from sparsedd.experiments._experiment import Experiment
-from sparsedd.experiments._own import Own, OwnData, call_with, calm, seeded, takes
+from sparsedd.experiments._own import Own, OwnData, call_with, calm, has_default, seeded, takes
 from sparsedd.experiments._train import Execution, autocast, in_order, sgd, train
 from sparsedd.metrics import evaluate
 from sparsedd.sweeps import Curves, Level, Record, Schedule
@@ -65,11 +65,20 @@ class Task:
                 f"augmentation must give images of {tuple(self.train[0].shape[1:])}, as tested on, got {tuple(seen)}."
             )
         self.original = self.model(experiment.seed).to(device)
-        self.names = prunable(self.original, exclude=experiment.exclude)
+        self.names = self._choose_names()
         self.steps = experiment.epochs * len(self.batches)
         self.rate = experiment.schedule(len(self.batches))
         if experiment.rewind_step >= self.steps:
             raise ValueError(f"rewind_step must be below the {self.steps:,} steps of level 0, got {experiment.rewind_step:,}.")
+
+    def _choose_names(self) -> tuple[str, ...]:
+        e = self.experiment
+        try:
+            return prunable(self.original, exclude=e.exclude)
+        except ValueError as error:
+            if isinstance(e.model, Own) and str(error).startswith("exclude"):
+                raise ValueError(f"{error} exclude={e.exclude!r} is of a preset's net: pass exclude=().") from None
+            raise
 
     def model(self, seed: int) -> nn.Module:
         """Make the experiment's model with initial weights of a seed."""
@@ -87,7 +96,9 @@ class Task:
         """Draw a model of the user's own, twice, so that one whose weights don't depend on the seed alone is noticed."""
         e, device = self.experiment, self.train[0].device
         for name, default in (("width", 1.0), ("initialization", "paper")):
-            if getattr(e, name) != default and name not in takes(function):
+            if getattr(e, name) == default and has_default(function, name):
+                del given[name]  # the function's own, which may count otherwise
+            elif getattr(e, name) != default and name not in takes(function):
                 raise ValueError(f"{function!r} takes no {name}, and the experiment has {name}={getattr(e, name)!r}.")
         if e.retraining.weights == "reinit" and "seed" not in takes(function):
             raise ValueError(f"{e.retraining!r} draws new weights, and {function!r} takes no seed to draw them by.")
@@ -134,6 +145,11 @@ class Task:
             with seeded(e.model, "score", e.seed, source):
                 scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
         return prune(e.pruner)
+
+    def check(self) -> None:
+        """Prune the original net once: what is wrong with a score of the user's own is an error before any training."""
+        dense = Mask.dense(self.original, self.names)
+        self.prune(self.original, 0, lambda pruner: pruner._prune(self.original, dense))
 
     def measure(self, model: nn.Module, curves: Curves) -> dict[str, float | None]:
         """Return the measures of a level."""

@@ -99,7 +99,7 @@ class Effect:
         if not np.isfinite(self.values).all():
             return f"{self.text}: not to be measured in every seed"
         scale, digits = (100, 1) if self.unit in (" points", " %") else (1, 2)
-        mean, low, high = (f"{scale * value:.{digits}f}" for value in (self.values.mean(), *self.interval))
+        mean, low, high = (f"{scale * value:z.{digits}f}" for value in (self.values.mean(), *self.interval))
         spread = "one seed" if low == "nan" else f"95 % interval {low} to {high}"
         side, value = ("above", self.above) if self.below is None else ("below", self.below)
         bound = f", claimed {side} {scale * value:g}" if (side, value) != ("above", 0) else ""

@@ -17,7 +17,7 @@ from sparsedd.experiments._experiment import Experiment, Scale
 from sparsedd.experiments._figures._claim import Claim
 from sparsedd.experiments._figures._claims import Claims
 from sparsedd.experiments._figures._measures import SPARSE, Measures, name_redense
-from sparsedd.experiments._figures._panel import Drawing, Panel, move_panel
+from sparsedd.experiments._figures._panel import Drawing, Panel, move_panels
 from sparsedd.experiments._labels import make_labels, name_dataset
 from sparsedd.experiments._redense import Place, directions, interpolation, redense
 from sparsedd.experiments._run_all import work
@@ -77,7 +77,8 @@ class Figure:
     def on(self, preset: Experiment) -> Self:
         """Return a figure that shows the same with another preset: its data, its model, its training.
 
-        Noise, scores and retraining methods stay the figure's own. Panels that have become the same are shown once. A figure
+        Noise, scores and retraining methods stay the figure's own; how much is pruned, and in what scope, is the preset's,
+        unless the figure compares that. Panels that have become the same are shown once. A figure
         that has nothing but the preset already stays as it is.
 
         Raises
@@ -94,7 +95,7 @@ class Figure:
         True
         """
         _checks.kind("preset", preset, Experiment, "an Experiment such as PRESETS['lenet-mnist']")
-        panels = tuple(dict.fromkeys(move_panel(panel, preset) for panel in self.panels))
+        panels = move_panels(self.panels, preset)
         if panels == self.panels:
             return self
         return replace(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsedd import phases
+from sparsedd._parameters import abridge
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._redense import format_factor
@@ -87,7 +88,9 @@ class Levels:
             When there is none, or a level comes twice.
         """
         by_seed: dict[int, dict[int, dict[str, Any]]] = {}
+        names: dict[str, None] = {}
         for row in table:
+            names[row["experiment"]] = None
             if row["experiment"] != name:
                 continue
             levels = by_seed.setdefault(row["seed"], {})
@@ -95,7 +98,10 @@ class Levels:
                 raise ValueError(f"the tables have level {row['level']} of seed {row['seed']} of {name} twice: of what runs?")
             levels[row["level"]] = row
         if not by_seed:
-            raise ValueError(f"the tables have no rows of {name}.")
+            raise ValueError(
+                f"the tables have no rows of {name}, but of {abridge(names)}: pass the same --on as when they were made, or "
+                "figure.on(preset) in Python."
+            )
         diverged = {seed: k for seed, found in by_seed.items() for k, row in found.items() if row["diverged"]}
         if len(diverged) == len(by_seed):  # nothing but what came before
             by_seed = {seed: {k: row for k, row in found.items() if k < diverged[seed]} for seed, found in by_seed.items()}

@@ -1,6 +1,6 @@
 """Panel: one panel of a figure, as data; Drawing: how it is drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -44,15 +44,22 @@ class Panel:
         return f"Panel({self.title}: {abridge([sweep.name for sweep in self.sweeps], 1)})"
 
 
-def move_panel(panel: Panel, preset: Experiment) -> Panel:
-    """Return the panel on another preset, see :meth:`.Figure.on`."""
-    sweeps = tuple(_on(preset, experiment) for experiment in panel.sweeps)
-    return replace(panel, sweeps=sweeps, title=panel.title.replace(make_title(panel.sweeps[0]), make_title(sweeps[0])))
+def move_panels(panels: Sequence[Panel], preset: Experiment) -> tuple[Panel, ...]:
+    """Return the panels on another preset, each once, see :meth:`.Figure.on`."""
+    pruners = [experiment.pruner for panel in panels for experiment in panel.sweeps]
+    about = ["score", *(name for name in ("fraction", "scope") if len({getattr(pruner, name) for pruner in pruners}) > 1)]
+
+    def moved(panel: Panel) -> Panel:
+        sweeps = tuple(_on(preset, experiment, about) for experiment in panel.sweeps)
+        return replace(panel, sweeps=sweeps, title=panel.title.replace(make_title(panel.sweeps[0]), make_title(sweeps[0])))
+
+    return tuple(dict.fromkeys(map(moved, panels)))
 
 
-def _on(preset: Experiment, experiment: Experiment) -> Experiment:
+def _on(preset: Experiment, experiment: Experiment, about: Sequence[str]) -> Experiment:
     """Return the preset with everything that a figure varies: noise, what is pruned, and what a level starts from."""
-    varied = {name: getattr(experiment, name) for name in ("noise", "pruner", "retraining", "one_shot", "tickets_of")}
+    varied = {name: getattr(experiment, name) for name in ("noise", "retraining", "one_shot", "tickets_of")}
+    varied["pruner"] = replace(preset.pruner, **{name: getattr(experiment.pruner, name) for name in about})
     if isinstance(experiment.noise, Asymmetric) and experiment.dataset != preset.dataset:
         varied["noise"] = replace(experiment.noise, flips=name_flips(preset.dataset))
     return replace(preset, **varied)
