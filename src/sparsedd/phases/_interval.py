@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 def bootstrap(
     measure: Callable[[NDArray[np.int64]], Array], n: int, *, confidence: float, seed: int, resamples: int
 ) -> Interval:
-    """The percentile bootstrap interval of what is measured of picks of ``n`` seeds, (resamples, n); nan for one seed."""
+    """Return the percentile bootstrap interval of a measure of picks of ``n`` seeds, (resamples, n); nan for one seed."""
     check_resampling(confidence, seed, resamples)
     if n == 1:
         return Interval(nan, nan)

@@ -233,7 +233,7 @@ class Store:
         _files.write(path, _files.seal(kind, to_cpu(tensors), content))
 
     def kept(self, path: Path, kind: str, made_of: object, read: Callable[[Any], Value]) -> Value | None:
-        """Return what ``read`` makes of the content of what was kept, if it was made of this; else None."""
+        """Return the cached result, read by ``read``, if it was derived from this; else None."""
         if path.exists():
             _files.clear(path)
             content = _files.unseal(path, kind)[1]
