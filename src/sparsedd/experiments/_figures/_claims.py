@@ -1,8 +1,8 @@
 """Claims: what the paper says with each kind of figure, measured on the tables.
 
 Where an effect of a sweep is measured at a level that was chosen for being extreme, the level is chosen without the seed that
-is measured, so that the interval counts the choice. Re-dense nets exist only at landmark levels, which all seeds share; they are
-judged only where :mod:`sparsedd.phases` finds the phase.
+is measured, so that the interval counts the choice. Re-dense nets exist only at landmark levels, which all seeds share; they
+are judged only where :mod:`sparsedd.phases` finds the phase.
 """
 
 from collections.abc import Callable, Iterator, Sequence
