@@ -40,7 +40,7 @@ def run(experiment: Experiment, out: str | os.PathLike[str], *, device: str | to
     [5040, 4032, 3225]
     """
     store = Store(out, experiment)
-    store.warn_of_changes()
+    store._warn_of_changes()
     finished = store.levels()
     yield from finished
     if len(finished) == experiment.levels or any(record.diverged for record in finished):

@@ -70,7 +70,7 @@ def run_fleet(
     members = _check_alike(experiments)
     stores = {e: Store(out, e) for e in members}
     for store in stores.values():
-        store.warn_of_changes()
+        store._warn_of_changes()
     finished = {e: store.levels() for e, store in stores.items()}
     originals = {e: replace(e, retraining=e.tickets_of, tickets_of=None) for e in members if e.tickets_of is not None}
     source = enumerate(run_fleet(originals.values(), out, device=device) if originals else ())

@@ -61,7 +61,7 @@ class Store(Folder):
             text = _text(self.experiment, digest_sources(owns(self.experiment)))
             _files.write(self.path / "config.json", text.encode())
 
-    def warn_of_changes(self) -> None:
+    def _warn_of_changes(self) -> None:
         """Warn of functions of the user's own that are no longer those that the folder was begun with."""
         for name, digest in digest_sources(owns(self.experiment)).items():
             if self.sources.get(name, digest) != digest:
