@@ -91,20 +91,21 @@ def blocks(page: Path, language: str = "python") -> list[str]:
     return [code for _, code in found]
 
 
-def risen(function: Callable[[], object], tries: int = 3) -> int:
-    """Bytes by which this process's memory rises at its peak in a call (Linux), what it leaves behind among them.
+M_MMAP_THRESHOLD = -3  # of malloc.h
 
-    The least of some tries: what other threads and a first use take meanwhile is not the call's. The holes that earlier
-    calls have left in the heap decide how much of it is used again, so limits leave room for some megabytes.
-    """
-    rises = []
-    for _ in range(tries):
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed until here is not there to be used again
+
+def risen(function: Callable[[], object]) -> int:
+    """Bytes by which this process's memory rises at its peak in a call (Linux), what it leaves behind among them."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # tensors get pages of their own: none lies in a hole of the heap, or leaves one
+    try:
+        libc.malloc_trim(0)  # what was freed until here is not there to be used again
         before = _status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
         function()
-        rises.append(_status("VmHWM") - before)
-    return min(rises)
+        return _status("VmHWM") - before
+    finally:
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest that it takes by itself
 
 
 def _status(key: str) -> int:

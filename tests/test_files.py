@@ -62,7 +62,7 @@ def test_what_fails_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_writing_takes_far_less_than_the_tensors(tmp_path: Path):
-    tensors = {str(k): torch.ones(1 << 20, 2).mT for k in range(10)}  # of which each is copied, row after row
+def test_writing_takes_one_tensor_at_most(tmp_path: Path):
+    tensors = {str(k): torch.ones(1 << 20, 2).mT for k in range(4)}  # of which each is copied, row after row
     _files.write_sealed(tmp_path / "warm", "thing", {}, None)
-    assert risen(lambda: _files.write_sealed(tmp_path / "file", "thing", tensors, None)) < 3 * 8 * (1 << 20)
+    assert risen(lambda: _files.write_sealed(tmp_path / "file", "thing", tensors, None)) < 1.5 * 8 * (1 << 20)

@@ -59,8 +59,9 @@ def test_a_mask_in_force_takes_a_byte_a_weight_and_a_step_none(dtype):
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     held = []
-    assert risen(lambda: held.append(mask.enforce(model, optimizer))) <= 1.5 * n
-    assert risen(optimizer.step) <= 0.3 * n
+    assert risen(lambda: held.append(mask.enforce(model, optimizer))) <= 1.1 * n
+    optimizer.step()  # the first step writes to the scratch for the first time
+    assert risen(optimizer.step) <= 0.05 * n
     assert mask.holds(model)
 
 
@@ -68,7 +69,7 @@ def test_weights_that_lie_in_another_order_take_a_byte_more():
     model = filled(nn.Conv2d(1024, 512, 3, bias=False)).to(memory_format=torch.channels_last)
     mask = Mask({"weight": model.weight.detach().abs() > 0.5})
     words = []
-    assert risen(lambda: words.append(Words([(model.weight, mask["weight"])]))) <= 2.7 * model.weight.numel()
+    assert risen(lambda: words.append(Words([(model.weight, mask["weight"])]))) <= 2.1 * model.weight.numel()
     model.weight.data.fill_(float("nan"))
     words[0].clear_pruned_()
     assert bool((model.weight.isnan() == mask["weight"]).all())

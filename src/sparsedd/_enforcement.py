@@ -150,8 +150,8 @@ class Enforcement:
         self._hooks = []
 
     def _refresh(self, optimizers: Sequence[Optimizer]) -> set[str]:
-        pruned = self._map_pruned()
-        return {what for optimizer in optimizers for what in refresh_state(optimizer, pruned, self._births)}
+        kept = self._map_kept()
+        return {what for optimizer in optimizers for what in refresh_state(optimizer, kept, self._births)}
 
     def _warn_of(self, left: set[str]) -> None:
         if new := sorted(left - self._left):
@@ -161,8 +161,8 @@ class Enforcement:
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
-    def _map_pruned(self) -> dict[int, Tensor]:
-        return {id(p): ~keep for p, keep in match(self.mask, self._model).values()}
+    def _map_kept(self) -> dict[int, Tensor]:
+        return {id(p): keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
         """Hold a mask from now on, in the weights and in what optimizers remember of them."""
@@ -173,7 +173,7 @@ class Enforcement:
         self._warn_of(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
-                forget_directions(optimizer, self._map_pruned())
+                forget_directions(optimizer, self._map_kept())
 
     def _locate(self, mask: Mask) -> tuple[list[tuple[str, ...]], Words]:
         """Return the place of each masked parameter now, and the words of all that is here."""

@@ -114,7 +114,7 @@ class Mask(Mapping[str, Tensor]):
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = check_present(select_prunable(model, names))
-        return warn_of_empty(cls._of({n: gather((local(p.detach()) != 0).contiguous(), p) for n, p in chosen.items()}))
+        return warn_of_empty(cls._of({name: gather(_find_nonzero(local(p.detach())), p) for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
@@ -315,6 +315,11 @@ class Mask(Mapping[str, Tensor]):
     def _bytes(self) -> bytes:
         packed = {name: torch.from_numpy(_pack(keep)) for name, keep in self._keep.items()}
         return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
+
+
+def _find_nonzero(weights: Tensor) -> Tensor:
+    """Return where weights are not zero, row after row in memory, in whatever order they are: without a copy in theirs."""
+    return torch.ne(weights, 0, out=torch.empty(weights.shape, dtype=torch.bool, device=weights.device))
 
 
 def warn_of_empty(mask: M) -> M:

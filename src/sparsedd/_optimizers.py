@@ -45,15 +45,15 @@ def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
 
 
 @torch.no_grad()
-def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: dict[Any, dict[Path, Any]]) -> set[str]:
+def refresh_state(optimizer: Optimizer, kept: Mapping[int, Tensor], births: dict[Any, dict[Path, Any]]) -> set[str]:
     """Give pruned weights the state that a fresh optimizer has for a weight of zero; say what had to be left alone.
 
-    ``pruned`` is by the parameters' id; ``births`` keeps what was found out about an optimizer.
+    ``kept`` has masks by the parameters' id; ``births`` keeps what was found out about an optimizer.
     """
     left: set[str] = set()
     for group in optimizer.param_groups:
         for p in group["params"] if not isinstance(optimizer, LBFGS) else ():  # see forget_directions
-            if id(p) not in pruned or not (state := dict(_walk_tensors(_read_state(optimizer, p)))):
+            if id(p) not in kept or not (state := dict(_walk_tensors(_read_state(optimizer, p)))):
                 continue
             if type(optimizer).__module__.startswith("torch.optim."):
                 state = {path: value for path, value in state.items() if value.shape == p.shape and path != ("step",)}
@@ -61,9 +61,10 @@ def refresh_state(optimizer: Optimizer, pruned: Mapping[int, Tensor], births: di
             else:
                 key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
                 fresh = births[key] if key in births else births.setdefault(key, _find_fresh(optimizer, group, p, set(state)))
+            where = ~kept[id(p)]  # of one parameter at a time
             for path, value in ((path, local(value)) for path, value in state.items()):
                 born = fresh.get(path)
-                if value.numel() == pruned[id(p)].numel() and born is not ... and not _fill_state(value, pruned[id(p)], born):
+                if value.numel() == where.numel() and born is not ... and not _fill_state(value, where, born):
                     left.add(f"{path[0]!r} of {type(optimizer).__name__}")
     return left
 
@@ -154,11 +155,11 @@ def _make_twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> 
 
 
 @torch.no_grad()
-def forget_directions(optimizer: LBFGS, pruned: Mapping[int, Tensor]) -> None:
+def forget_directions(optimizer: LBFGS, kept: Mapping[int, Tensor]) -> None:
     """Clear the history of an LBFGS that went elsewhere than the mask allows: it would move pruned weights inside a step."""
     parts = []
     for p in optimizer.param_groups[0]["params"]:
-        gone = pruned.get(id(p), torch.zeros_like(p, dtype=torch.bool))
+        gone = ~kept[id(p)] if id(p) in kept else torch.zeros_like(p, dtype=torch.bool)
         parts.append(gone.flatten().repeat_interleave(2) if p.is_complex() else gone.flatten())  # as real numbers
     flat = torch.cat(parts)
     for state in optimizer.state.values():
