@@ -553,6 +553,8 @@ def test_records_are_values():
     assert not record.diverged
     with pytest.raises(AttributeError, match="no measure 'loss'. It has test_accuracy, norm"):
         record.loss  # noqa: B018
+    with pytest.raises(KeyError, match="no column 'to_json'. It has level, sparsity"):
+        record["to_json"]
     with pytest.raises(TypeError):
         record.measures["norm"] = 1.0
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == deepcopy(record) == record

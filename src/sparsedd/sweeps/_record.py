@@ -85,7 +85,10 @@ class Record:
 
     def __getitem__(self, name: str) -> Any:
         """Return a column of the table of levels: a measure, or one of the record's own numbers."""
-        return getattr(self, name)
+        row = self.to_json()
+        if name not in row:
+            raise _checks.Missing(f"the record has no column {name!r}. It has {', '.join(row)}.")
+        return row[name]
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.measures]
