@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
+from sparsedd._bits import Bits
 from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_warn
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
 from sparsedd._parameters import abridge, follow, locate, parameters
@@ -161,7 +162,7 @@ class Enforcement:
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
-    def _map_kept(self) -> dict[int, Tensor]:
+    def _map_kept(self) -> dict[int, Bits]:
         return {id(p): keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
@@ -178,7 +179,7 @@ class Enforcement:
     def _locate(self, mask: Mask) -> tuple[list[tuple[str, ...]], Words]:
         """Return the place of each masked parameter now, and the words of all that is here."""
         found = match(mask, self._model)
-        return [locate(self._model, name) for name in found], Words([(local(p), keep) for p, keep in found.values()])
+        return [locate(self._model, name) for name in found], Words([(local(p).data, keep) for p, keep in found.values()])
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Return where the weights lie, and how often they were written to."""

@@ -134,7 +134,7 @@ def is_weight(name: str, tensor: Tensor) -> bool:
     return tensor.dim() >= 2 and is_float(tensor) and "bias" not in name.rpartition(".")[2]
 
 
-def check_same(what: str, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+def check_same(what: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     """Raise unless two states have the same names and shapes."""
     for name in (*first, *second):
         if name not in first or name not in second:
