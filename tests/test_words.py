@@ -74,3 +74,12 @@ def test_weights_that_lie_in_another_order_take_a_byte_for_a_moment():
     model.weight.data.fill_(float("nan"))
     words[0].clear_pruned_()
     assert bool((model.weight.isnan() == mask["weight"]).all())
+
+
+def test_other_devices_have_wide_factors_for_larger_nets():
+    weights = torch.empty(3000, 1000, device="meta")
+    keep = Bits.zeros(weights.shape, "meta")
+    assert [factors.dtype for _, factors in Words([(weights, keep)])._whole] == [torch.int32]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_words, "WIDE_ELSEWHERE", weights.numel() - 1)
+        assert [factors.dtype for _, factors in Words([(weights, keep)])._whole] == [torch.bool]

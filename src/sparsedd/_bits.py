@@ -124,7 +124,7 @@ def count_ones(packed: Array) -> int:
 def _unpack(packed: Array, count: int) -> Array:
     if isinstance(packed, np.ndarray):
         return np.unpackbits(packed, count=count).view(bool)
-    return (packed.unsqueeze(1) >> _shifts(packed) & 1).bool().view(-1)[:count]
+    return (packed.unsqueeze(1) >> _shifts(packed) & 1).view(torch.bool).view(-1)[:count]
 
 
 def _pack(flags: Array) -> Array:

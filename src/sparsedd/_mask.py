@@ -12,14 +12,13 @@ from torch.optim import Optimizer
 
 from sparsedd import _checks, _files
 from sparsedd._bits import Bits
-from sparsedd._enforcement import Enforcement
+from sparsedd._enforcement import Enforcement, find_masked
 from sparsedd._match import have_moved_anywhere, match
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
 from sparsedd._prunable import select_prunable
 from sparsedd._shards import gather, is_sharded, local
 from sparsedd._state import check_same
-from sparsedd._words import Words
 
 Model = TypeVar("Model", bound=nn.Module)
 M = TypeVar("M", bound="Mask")
@@ -215,7 +214,7 @@ class Mask(Mapping[str, Tensor]):
         0.0
         """
         for p, keep in match(self, model).values():
-            Words([(local(p).detach(), keep)]).clear_pruned_()
+            fill_(local(p), keep, 0)
         return model
 
     @torch.no_grad()
@@ -226,7 +225,7 @@ class Mask(Mapping[str, Tensor]):
         optimizer, and masks the gradients that others than torch's elementwise ones get; call this before what else looks at a
         whole gradient: clipping by norm, say.
         """
-        for p, keep in match(self, model).values():
+        for p, keep in find_masked(self, model):
             if p.grad is not None:
                 fill_(local(p.grad), keep, 0)
         return model

@@ -13,6 +13,7 @@ from torch.optim import LBFGS, Optimizer
 
 from sparsedd._bits import Bits
 from sparsedd._shards import local
+from sparsedd._words import Words
 
 Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
 
@@ -38,13 +39,13 @@ def find_optimizers(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def fill_(tensor: Tensor, keep: Bits, value: Any) -> None:
-    """Fill what is not kept, in slices, also of what a sparse tensor holds."""
+    """Fill what is not kept, also of what a sparse tensor holds."""
     if tensor.is_sparse:
         tensor._values().masked_fill_(~keep.unpack()[tuple(tensor._indices())], value)
-        return
-    keep, plain = keep.to(tensor.device), type(tensor) in (Tensor, nn.Parameter)  # slices of other classes may be copies
-    for part, kept in keep.along(tensor.detach()) if plain else [(tensor, keep.unpack())]:
-        part.masked_fill_(~kept, value)
+    elif value == 0 and type(tensor) in (Tensor, nn.Parameter):  # slices of other classes may be copies
+        Words([(tensor.detach(), keep.to(tensor.device))]).clear_pruned_()
+    else:
+        tensor.masked_fill_(~keep.to(tensor.device).unpack(), value)
 
 
 @torch.no_grad()

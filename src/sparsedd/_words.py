@@ -1,13 +1,16 @@
 """Words: weights' bits as integers, each with a factor of 1 or 0 that keeps or clears it."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 
 import torch
 from torch import Tensor
 
 from sparsedd._bits import Bits
+from sparsedd._parameters import address
 
-WIDE = 1 << 20  # weights: nets of at most so many have factors as wide as the weights, in all some MB
+WIDE = 1 << 20  # weights: so many on a CPU have factors as wide as the weights, in all some MB
+WIDE_ELSEWHERE = 1 << 26  # and so many on a GPU, 256 MB in float32, where a launch costs more than bytes do
 SLICE = 1 << 18  # weights: so many words and their factors lie in a core's cache
 _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by width in bytes
 
@@ -15,17 +18,20 @@ _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 class Words:
     """The words of all masked weights, each with its factor.
 
-    A small net has factors as wide as its words: nothing is converted, and a GPU masks all parameters in one launch. In
-    others a GPU has a byte for each weight, which it reads as it is, in one launch for each parameter; a CPU unpacks the
-    mask's own bits, a slice at a time.
+    A small net, of 1 million weights on a CPU and 67 million on another device, has factors as wide as its words: nothing is
+    converted, and a GPU masks all parameters in one launch. Of a larger one a GPU has a byte for each weight, which it reads
+    as it is, in one launch for each parameter; a CPU unpacks the mask's own bits, a slice at a time.
     """
 
     def __init__(self, weights: Iterable[tuple[Tensor, Bits]]) -> None:
         pairs = [_view(p, keep) for p, keep in weights]
-        wide = sum(keep.numel() for _, keep in pairs) <= WIDE
+        sizes: Counter[torch.device] = Counter()
+        for words, keep in pairs:
+            sizes[words.device] += keep.numel()
         self._whole: list[tuple[Tensor, Tensor]] = []
         self._slices: list[tuple[Tensor, Bits, int]] = []  # and where in the bits those of the slice begin
         for words, keep in pairs:
+            wide = sizes[words.device] <= (WIDE if words.device.type == "cpu" else WIDE_ELSEWHERE)
             if words.device.type == "cpu" and not wide:
                 rows = max(1, SLICE // max(1, words[:1].numel()))
                 self._slices += [(part, keep, i * words[:rows].numel()) for i, part in enumerate(words.split(rows))]
@@ -35,12 +41,23 @@ class Words:
                 words, factors = words.view(torch.int32), factors.repeat_interleave(2)
             self._whole.append((words, factors.to(words.dtype) if wide else factors))
 
+    def become(self, other: "Words") -> "Words":
+        """Return the other ones; if all lie where these do, these with the others' factors, which a captured graph reads."""
+        if self._slices or other._slices or self._places() != other._places():
+            return other
+        for (_, factors), (_, new) in zip(self._whole, other._whole, strict=True):
+            factors.copy_(new)
+        return self
+
     def clear_pruned_(self) -> None:
         """Set pruned weights to +0.0, whatever they are: words times 0 are 0, and times 1 the same bits."""
         if self._whole:
             torch._foreach_mul_(*map(list, zip(*self._whole, strict=True)))
         for words, keep, start in self._slices:
             words.mul_(keep.read(start, start + words.numel()).view(words.shape))
+
+    def _places(self) -> list[Hashable]:
+        return [(w.device, w.dtype, w.shape, w.stride(), address(w), factors.dtype) for w, factors in self._whole]
 
 
 def _view(p: Tensor, keep: Bits) -> tuple[Tensor, Bits]:
