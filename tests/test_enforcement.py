@@ -18,7 +18,7 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Optimizer, 
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.optimizer import _global_optimizer_post_hooks
 
-from sparsedd import Mask
+from sparsedd import Mask, Pruner, _enforcement
 
 # ---------------------------------------------------------------- every elementwise optimizer, in every form it has
 
@@ -607,6 +607,67 @@ def test_update_follows_the_smaller_mask_from_now_on():
         enforcement.update(smaller)  # the same one is fine
     for name, keep in smaller.items():
         assert not ours.state[model.get_parameter(name)]["exp_avg"][~keep].any()
+
+
+def test_update_writes_where_a_captured_graph_reads():
+    model = net()
+    mask = Pruner(fraction=0.5).prune(model)
+    with mask.enforce(model, SGD(model.parameters(), lr=0.1)) as enforcement:
+        read = enforcement._words
+        model.fc.weight.data.fill_(1.0)
+        enforcement.update(smaller := mask & Mask({"conv.weight": mask["conv.weight"], "fc.weight": torch.eye(3, 48) > 0}))
+        model.fc.weight.data.fill_(1.0)
+        read.clear_pruned_()  # as a replay does
+        assert smaller.holds(model)
+        model.fc.weight = nn.Parameter(torch.ones(3, 48))
+        enforcement.update(smaller)
+        model.fc.weight.data.fill_(1.0)
+        read.clear_pruned_()
+        assert not smaller.holds(model)
+        smaller.apply_(model)
+
+
+def test_gradients_are_masked_where_the_enforcement_found_the_weights(monkeypatch):
+    model, looked = net(), []
+    mask = Pruner(fraction=0.5).prune(model)
+    match = _enforcement.match
+    monkeypatch.setattr(_enforcement, "match", lambda *given: looked.append(given) or match(*given))
+
+    def check(holder, used):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, float("nan"))
+        looked.clear()
+        holder.apply_to_grads_(model)
+        assert len(looked) == used
+        for name, keep in mask.items():
+            assert torch.equal(model.get_parameter(name).grad.isnan(), keep)
+
+    check(mask, 1)
+    with mask.enforce(model, SGD(model.parameters(), lr=0.1)):
+        check(mask, 0)
+        check(Mask(mask), 1)
+        model.fc.weight = nn.Parameter(model.fc.weight.detach().clone())
+        check(mask, 1)
+    check(mask, 1)
+
+
+def test_a_device_that_tells_no_addresses(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "data_ptr", lambda tensor: 0)
+    model = net()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    mask = Pruner(fraction=0.5).prune(model)
+    assert mask.size == 3 * 9 + 3 * 48
+    with mask.enforce(model, optimizer) as enforcement:
+        for _ in range(3):
+            x, y = batch(0)
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+            assert mask.holds(model)
+        model.fc.weight = nn.Parameter(torch.ones(3, 48))
+        enforcement.update(mask)
+        assert mask.holds(model)
+    assert Mask.nonzero(model) == mask
 
 
 def test_update_to_what_is_not_smaller_changes_nothing():

@@ -20,6 +20,7 @@ from test_sweep import net, train
 from torch import nn
 
 from sparsedd import Mask, Pruner, Sweep, _shards, metrics
+from sparsedd._bits import Bits
 from sparsedd._selection import Ranking, Scored
 from sparsedd._shards import Place
 
@@ -139,7 +140,7 @@ def test_a_ranking_of_parts_is_that_of_the_whole(group, sizes, ranks, data):
 
     def rank_own(rank):
         scored = [
-            Scored(str(k), boxes[rank].take(value), boxes[rank].take(keep).contiguous(), place=boxes[rank])
+            Scored(str(k), boxes[rank].take(value), Bits.pack(boxes[rank].take(keep)), place=boxes[rank])
             for k, (value, keep, boxes) in enumerate(zip(values, keeps, parts, strict=True))
         ]
         return Ranking(scored, length).without_lowest(lose)
@@ -149,8 +150,29 @@ def test_a_ranking_of_parts_is_that_of_the_whole(group, sizes, ranks, data):
     for k, expected in enumerate(by_sorting(values, keeps, lose)):
         whole = torch.zeros(values[k].shape, dtype=torch.bool)
         for rank in range(ranks):
-            parts[k][rank].take(whole).copy_(found[rank][k])
+            parts[k][rank].take(whole).copy_(found[rank][k].unpack())
         assert whole.flatten().tolist() == expected
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 30), st.data())
+def test_a_process_has_the_bits_of_its_own_part(shape, size, data):
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    place = Place(
+        tuple(shape), start, tuple(data.draw(st.integers(0, n - a)) for n, a in zip(shape, start, strict=True)), ("all",)
+    )
+    whole = torch.rand(shape, generator=torch.Generator().manual_seed(size)) < 0.5
+    like = torch.empty(0)
+    with (
+        mock.patch.object(Place, "of", return_value=place),
+        mock.patch.multiple(_shards, SLICE=size, _all_reduce=lambda vector, *_: vector),
+    ):
+        bits = Bits.pack(whole)
+        part = _shards.take_bits(bits, like)
+        assert part.unpack().tolist() == place.take(whole).tolist()
+        assert _shards.take_bits(bits, like) is part
+        found = _shards.gather(part, like).unpack()
+    assert place.take(found).tolist() == place.take(whole).tolist()
+    assert found.sum() == part.count()  # False elsewhere
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())

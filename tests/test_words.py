@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sparsedd import Mask, Pruner, _words
+from sparsedd._bits import Bits
 from sparsedd._words import Words
 
 SPECIAL = [float("nan"), -float("nan"), float("inf"), -0.0, 1e-45, -3.5]
@@ -43,7 +44,7 @@ def test_products_are_the_and_of_bits(weights, wide, size, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_words, "WIDE", wide)
         patch.setattr(_words, "SLICE", size)
-        words = Words(list(zip(weights, keeps, strict=True)))
+        words = Words([(w, Bits.pack(keep)) for w, keep in zip(weights, keeps, strict=True)])
         for _ in range(2):
             words.clear_pruned_()
     found = [w.clone(memory_format=torch.contiguous_format) for w in weights]
@@ -51,7 +52,7 @@ def test_products_are_the_and_of_bits(weights, wide, size, seed):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_mask_in_force_takes_a_byte_a_weight_and_a_step_none(dtype):
+def test_a_mask_in_force_takes_its_own_bits_and_a_step_none(dtype):
     model = filled(nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(4)))).to(dtype)
     n = sum(p.numel() for p in model.parameters())
     mask = Pruner().prune_to(model, 0.8)
@@ -59,17 +60,26 @@ def test_a_mask_in_force_takes_a_byte_a_weight_and_a_step_none(dtype):
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     held = []
-    assert risen(lambda: held.append(mask.enforce(model, optimizer))) <= 1.1 * n
-    optimizer.step()  # the first step writes to the scratch for the first time
-    assert risen(optimizer.step) <= 0.05 * n
+    assert risen(lambda: held.append(mask.enforce(model, optimizer))) <= 0.3 * n
+    optimizer.step()
+    assert risen(optimizer.step) <= 0.2 * n
     assert mask.holds(model)
 
 
-def test_weights_that_lie_in_another_order_take_a_byte_more():
+def test_weights_that_lie_in_another_order_take_a_byte_for_a_moment():
     model = filled(nn.Conv2d(1024, 512, 3, bias=False)).to(memory_format=torch.channels_last)
     mask = Mask({"weight": model.weight.detach().abs() > 0.5})
     words = []
-    assert risen(lambda: words.append(Words([(model.weight, mask["weight"])]))) <= 2.1 * model.weight.numel()
+    assert risen(lambda: words.append(Words([(model.weight.data, mask._bits["weight"])]))) <= 1.5 * model.weight.numel()
     model.weight.data.fill_(float("nan"))
     words[0].clear_pruned_()
     assert bool((model.weight.isnan() == mask["weight"]).all())
+
+
+def test_other_devices_have_wide_factors_for_larger_nets():
+    weights = torch.empty(3000, 1000, device="meta")
+    keep = Bits.zeros(weights.shape, "meta")
+    assert [factors.dtype for _, factors in Words([(weights, keep)])._whole] == [torch.int32]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_words, "WIDE_ELSEWHERE", weights.numel() - 1)
+        assert [factors.dtype for _, factors in Words([(weights, keep)])._whole] == [torch.bool]

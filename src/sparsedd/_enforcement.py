@@ -16,9 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
+from sparsedd._bits import Bits
 from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_warn
 from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
-from sparsedd._parameters import abridge, follow, locate, parameters
+from sparsedd._parameters import abridge, address, follow, locate, parameters
 from sparsedd._shards import local
 from sparsedd._words import Words
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 class Enforcement:
     """A ``with`` block, of :meth:`Mask.enforce`, in which pruned weights are exactly +0.0 after every step.
 
+    A CUDA graph of a step, captured inside the block, masks the weights at each replay, by the present mask after
+    :meth:`update`, too. Once the block has ended, it is not to be replayed.
+
     Attributes
     ----------
     mask
@@ -36,7 +40,7 @@ class Enforcement:
     """
 
     mask: Mask
-    _places: list[tuple[str, ...]]
+    _places: list[tuple[tuple[str, ...], Bits]]
     _words: Words
 
     def __init__(self, mask: Mask, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
@@ -66,6 +70,7 @@ class Enforcement:
         self._births: dict[Any, Any] = {}
         self._left: set[str] = set()  # what was said to be left alone
         self._hooks: list[RemovableHandle] = []
+        self._words = Words([])
         try:
             for optimizer in self._optimizers:
                 self._hooks.append(optimizer.register_step_pre_hook(self._before_step))
@@ -161,32 +166,37 @@ class Enforcement:
                 "hold there could not be found out. Where training goes on dense, begin with a new optimizer."
             )
 
-    def _map_kept(self) -> dict[int, Tensor]:
+    def _map_kept(self) -> dict[int, Bits]:
         return {id(p): keep for p, keep in match(self.mask, self._model).values()}
 
     def _begin(self, mask: Mask) -> None:
         """Hold a mask from now on, in the weights and in what optimizers remember of them."""
         places, words = self._locate(mask)  # what can fail comes before the first write
         mask.apply_(self._model)
-        self.mask, self._places, self._words = mask, places, words
+        self.mask, self._places, self._words = mask, places, self._words.become(words)
         self._seen = self._look()
         self._warn_of(self._refresh(self._optimizers))
         for optimizer in self._optimizers:
             if isinstance(optimizer, LBFGS):
                 forget_directions(optimizer, self._map_kept())
 
-    def _locate(self, mask: Mask) -> tuple[list[tuple[str, ...]], Words]:
-        """Return the place of each masked parameter now, and the words of all that is here."""
+    def _locate(self, mask: Mask) -> tuple[list[tuple[tuple[str, ...], Bits]], Words]:
+        """Return the place of each masked parameter now, with its mask, and the words of all that is here."""
         found = match(mask, self._model)
-        return [locate(self._model, name) for name in found], Words([(local(p), keep) for p, keep in found.values()])
+        places = [(locate(self._model, name), keep) for name, (_, keep) in found.items()]
+        return places, Words([(local(p).data, keep) for p, keep in found.values()])
 
     def _look(self) -> list[tuple[Any, ...]]:
         """Return where the weights lie, and how often they were written to."""
-        return [(p.data_ptr(), p.stride(), p._version) for p in map(local, self._follow())]
+        return [(address(p), p.stride(), p._version) for p in map(local, self._follow())]
+
+    def _stays(self, now: list[tuple[Any, ...]]) -> bool:
+        """Check whether the weights lie where they lay."""
+        return [where for *where, _ in now] == [where for *where, _ in self._seen]
 
     def _follow(self) -> list[nn.Parameter]:
         try:
-            return [follow(self._model, keys) for keys in self._places]
+            return [follow(self._model, keys) for keys, _ in self._places]
         except (KeyError, AttributeError):  # another module has taken a place on the way
             return []
 
@@ -219,7 +229,7 @@ class Enforcement:
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         now = self._look()
-        if [where for *where, _ in now] == [where for *where, _ in self._seen]:
+        if self._stays(now):
             self._seen = now  # masking through .data is no write that counts
         else:
             self._places, self._words = self._locate(self.mask)
@@ -244,6 +254,15 @@ class Enforcement:
             self._copy = name
         if not {id(p) for p in self._follow()}.isdisjoint(map(id, _list_parameters(optimizer))) and self._is_spoilt():
             self._moved_by = f" ({name})"
+
+
+def find_masked(mask: Mask, model: nn.Module) -> list[tuple[nn.Parameter, Bits]]:
+    """Return each masked parameter with its mask: where an enforcement saw all of them last, or else by name."""
+    for live in _live:
+        own = live()
+        if own is not None and own.mask is mask and own._model is model and own._stays(own._look()):
+            return [(p, keep) for p, (_, keep) in zip(own._follow(), own._places, strict=True)]
+    return list(match(mask, model).values())
 
 
 _lock = RLock()  # a thread may collect garbage at any time, and that may end an enforcement

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
 from typing import Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sparsedd import _checks, _files
-from sparsedd._enforcement import Enforcement
+from sparsedd._bits import Bits
+from sparsedd._enforcement import Enforcement, find_masked
 from sparsedd._match import have_moved_anywhere, match
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
 from sparsedd._prunable import select_prunable
-from sparsedd._selection import array, count
 from sparsedd._shards import gather, is_sharded, local
 from sparsedd._state import check_same
 
@@ -54,8 +53,8 @@ class Mask(Mapping[str, Tensor]):
     True
     """
 
-    __slots__ = ("_digest", "_keep")
-    _keep: dict[str, Tensor]
+    __slots__ = ("_bits", "_digest")
+    _bits: dict[str, Bits]
     _digest: str | None
 
     def __init__(self, keep: Mapping[str, Tensor]) -> None:
@@ -68,22 +67,22 @@ class Mask(Mapping[str, Tensor]):
             if tensor.is_meta or tensor.layout is not torch.strided:
                 got = f"{tensor.layout} on {tensor.device}"
                 raise ValueError(f"{name!r} must be a dense tensor that holds its bits, got {got}: use tensor.to_dense().")
-        own = {strip_segments(n): t.detach().clone(memory_format=torch.contiguous_format) for n, t in keep.items()}
+        own = {strip_segments(name): Bits.pack(tensor.detach()) for name, tensor in keep.items()}
         if len(own) != len(keep):
             raise ValueError(f"some names differ only by '_orig_mod.': {abridge(keep)}.")
         self._take(own)
 
     @classmethod
-    def _of(cls, keep: dict[str, Tensor]) -> Self:
-        """Return a mask of these very tensors: bool, contiguous, in no other hands."""
+    def _of(cls, bits: dict[str, Bits]) -> Self:
+        """Return a mask of these very bits."""
         mask = cls.__new__(cls)
-        mask._take(keep)
+        mask._take(bits)
         return mask
 
-    def _take(self, keep: dict[str, Tensor]) -> None:
-        if not keep:
+    def _take(self, bits: dict[str, Bits]) -> None:
+        if not bits:
             raise ValueError("a mask needs at least one parameter, got none.")
-        self._keep, self._digest = keep, None
+        self._bits, self._digest = bits, None
 
     # ---------------------------------------------------------------- making one
 
@@ -96,7 +95,7 @@ class Mask(Mapping[str, Tensor]):
         """
         chosen = select_prunable(model, names).items()
         devices = {name: "cpu" if p.is_meta or is_sharded(p) else p.device for name, p in chosen}
-        return cls._of({name: torch.ones(p.shape, dtype=torch.bool, device=devices[name]) for name, p in chosen})
+        return cls._of({name: Bits.zeros(p.shape, devices[name]).invert() for name, p in chosen})
 
     @classmethod
     def nonzero(cls, model: nn.Module, names: Iterable[str] | None = None) -> Self:
@@ -114,33 +113,33 @@ class Mask(Mapping[str, Tensor]):
             When weights are zero throughout: pruned, or only initialised so, as the B of a LoRA is?
         """
         chosen = check_present(select_prunable(model, names))
-        return warn_of_empty(cls._of({name: gather(_find_nonzero(local(p.detach())), p) for name, p in chosen.items()}))
+        return warn_of_empty(cls._of({name: gather(Bits.pack(local(p.detach())), p) for name, p in chosen.items()}))
 
     # ---------------------------------------------------------------- reading it
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
             raise _checks.Missing(f"the mask has no parameter {name!r}. It has {abridge(self)}.")
-        return self._keep[strip_segments(name)].clone()
+        return self._bits[strip_segments(name)].unpack()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and strip_segments(name) in self._keep
+        return isinstance(name, str) and strip_segments(name) in self._bits
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keep)
+        return iter(self._bits)
 
     def __len__(self) -> int:
-        return len(self._keep)
+        return len(self._bits)
 
     @property
     def size(self) -> int:
         """Number of weights in the masked parameters, d."""
-        return sum(keep.numel() for keep in self._keep.values())
+        return sum(bits.numel() for bits in self._bits.values())
 
     @property
     def remaining(self) -> int:
         """Number of kept weights, Σm."""
-        return sum(count(array(keep)) for keep in self._keep.values())
+        return sum(bits.count() for bits in self._bits.values())
 
     @property
     def density(self) -> float:
@@ -158,7 +157,7 @@ class Mask(Mapping[str, Tensor]):
         >>> Mask({"a": torch.tensor([True, False]), "b": torch.tensor([True])}).by_layer()
         {'a': 0.5, 'b': 0.0}
         """
-        return {n: (k.numel() - count(array(k))) / k.numel() if k.numel() else 1.0 for n, k in self._keep.items()}
+        return {name: (b.numel() - b.count()) / b.numel() if b.numel() else 1.0 for name, b in self._bits.items()}
 
     def __repr__(self) -> str:
         return f"Mask({self.remaining:,} of {self.size:,} weights, sparsity {self.sparsity:.2%})"
@@ -167,39 +166,42 @@ class Mask(Mapping[str, Tensor]):
 
     def __and__(self, other: object) -> Self:
         """Keep what both keep."""
-        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.logical_and)
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.bitwise_and)
 
     def __or__(self, other: object) -> Self:
         """Keep what either keeps."""
-        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.logical_or)
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.bitwise_or)
 
     def __sub__(self, other: object) -> Self:
         """Keep what this mask keeps and the other one prunes."""
-        return NotImplemented if not isinstance(other, Mask) else self._combine(other, torch.gt)
+        return NotImplemented if not isinstance(other, Mask) else self._combine(other, lambda a, b: a & ~b)
 
     def __invert__(self) -> Self:
         """Keep what this mask prunes."""
-        return self._of({name: ~keep for name, keep in self._keep.items()})
+        return self._of({name: bits.invert() for name, bits in self._bits.items()})
 
     def __le__(self, other: object) -> bool:
         """Check that the other mask keeps all that this one keeps."""
         if not isinstance(other, Mask):
             return NotImplemented
-        return not any(bool(lost.any()) for lost in (self - other)._keep.values())
+        return not any(bool((a.packed & ~b.packed).any()) for a, b in self._pair(other).values())
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Mask)
-            and {n: k.shape for n, k in self._keep.items()} == {n: k.shape for n, k in other._keep.items()}
-            and all(torch.equal(keep, other._keep[name].to(keep.device)) for name, keep in self._keep.items())
+            and self._bits.keys() == other._bits.keys()
+            and all(bits.equals(other._bits[name]) for name, bits in self._bits.items())
         )
 
     def __hash__(self) -> int:
         return hash(self.digest())
 
     def _combine(self, other: "Mask", op: Callable[[Tensor, Tensor], Tensor]) -> Self:
-        check_same("the masks", self._keep, other._keep)
-        return self._of({n: op(k, other._keep[n].to(k.device)) for n, k in self._keep.items()})
+        return self._of({name: Bits(op(a.packed, b.packed), a.shape) for name, (a, b) in self._pair(other).items()})
+
+    def _pair(self, other: "Mask") -> dict[str, tuple[Bits, Bits]]:
+        check_same("the masks", self._bits, other._bits)
+        return {name: (bits, other._bits[name].to(bits.packed.device)) for name, bits in self._bits.items()}
 
     # ---------------------------------------------------------------- using it
 
@@ -212,7 +214,7 @@ class Mask(Mapping[str, Tensor]):
         0.0
         """
         for p, keep in match(self, model).values():
-            local(p).masked_fill_(~keep, 0)
+            fill_(local(p), keep, 0)
         return model
 
     @torch.no_grad()
@@ -223,9 +225,9 @@ class Mask(Mapping[str, Tensor]):
         optimizer, and masks the gradients that others than torch's elementwise ones get; call this before what else looks at a
         whole gradient: clipping by norm, say.
         """
-        for p, keep in match(self, model).values():
+        for p, keep in find_masked(self, model):
             if p.grad is not None:
-                fill_(local(p.grad), ~keep, 0)
+                fill_(local(p.grad), keep, 0)
         return model
 
     @torch.no_grad()
@@ -273,7 +275,7 @@ class Mask(Mapping[str, Tensor]):
     def to(self, device: torch.device | str | int) -> Self:
         """Return the same mask on a device. Seldom needed: :meth:`apply_` and :meth:`enforce` go where the parameters are."""
         place = _checks.device("device", device)
-        return type(self)({name: keep.to(place) for name, keep in self._keep.items()})
+        return self._of({name: bits.to(place) for name, bits in self._bits.items()})
 
     def digest(self) -> str:
         """Return the SHA-256 of names, shapes and bits: equal on every device, rank and machine.
@@ -283,15 +285,15 @@ class Mask(Mapping[str, Tensor]):
         """
         if self._digest is None:
             sha = hashlib.sha256()
-            for name in sorted(self._keep):
-                keep = self._keep[name]
-                sha.update(repr((name, tuple(keep.shape))).encode() + _pack(keep).tobytes())
+            for name in sorted(self._bits):
+                bits = self._bits[name].to(torch.device("cpu"))
+                sha.update(repr((name, tuple(bits.shape))).encode() + bits.packed.numpy().tobytes())
             self._digest = sha.hexdigest()
         return self._digest
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return plain bool tensors by name: ``torch.save`` them anywhere, ``torch.load(weights_only=True)`` reads them."""
-        return {name: keep.clone() for name, keep in self._keep.items()}
+        return {name: bits.unpack() for name, bits in self._bits.items()}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
@@ -307,24 +309,19 @@ class Mask(Mapping[str, Tensor]):
         """Read a file of :meth:`save`; ValueError if one byte of it has changed."""
         tensors, shapes = _files.unseal(_checks.path("path", path), "mask")
         with _files.blame(path, "a mask"):
-            keep = {strip_segments(name): _unpack(tensors[name], shape) for name, shape in shapes}
+            keep = {strip_segments(name): _read(tensors[name], shape) for name, shape in shapes}
             if len(keep) != len(shapes) or keep.keys() != tensors.keys():
                 raise ValueError("its names are not those of its tensors")
             return cls._of(keep)
 
     def _bytes(self) -> bytes:
-        packed = {name: torch.from_numpy(_pack(keep)) for name, keep in self._keep.items()}
-        return _files.seal("mask", packed, [[name, list(keep.shape)] for name, keep in self._keep.items()])
-
-
-def _find_nonzero(weights: Tensor) -> Tensor:
-    """Return where weights are not zero, row after row in memory, in whatever order they are: without a copy in theirs."""
-    return torch.ne(weights, 0, out=torch.empty(weights.shape, dtype=torch.bool, device=weights.device))
+        packed = {name: bits.packed.cpu() for name, bits in self._bits.items()}
+        return _files.seal("mask", packed, [[name, list(bits.shape)] for name, bits in self._bits.items()])
 
 
 def warn_of_empty(mask: M) -> M:
     """Warn of parameters that a mask made of zeros keeps nothing of, and give the mask back."""
-    if empty := [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]:
+    if empty := [name for name, keep in mask._bits.items() if keep.numel() and not keep.any()]:
         _checks.warn(
             f"zero throughout, and all pruned in this mask: {abridge(empty)}. Enforced, they stay zero for ever. What is only "
             "initialised so (a new head, the B of a LoRA) is to be left out: pass the others as names=."
@@ -332,12 +329,8 @@ def warn_of_empty(mask: M) -> M:
     return mask
 
 
-def _pack(keep: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-    return np.packbits(keep.cpu().numpy().ravel())
-
-
-def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
+def _read(packed: Tensor, shape: list[int]) -> Bits:
     count = prod(_checks.whole("a dimension", n) for n in shape)
     if packed.dtype != torch.uint8 or tuple(packed.shape) != ((count + 7) // 8,):
         raise ValueError(f"a tensor does not hold the bits of the shape {shape}")
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count).view(bool)).reshape(shape)
+    return Bits.trim(packed.clone(), shape)

@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks
+from sparsedd._bits import Bits
 from sparsedd._parameters import check_present, memory_key, select
-from sparsedd._selection import FLOATS, Scored, array, count
-from sparsedd._shards import Place, local, sum_each, sum_over, take_part
+from sparsedd._selection import FLOATS, Scored
+from sparsedd._shards import Place, local, sum_each, sum_over, take_bits
 
 if TYPE_CHECKING:
     from sparsedd._mask import Mask
 
 
-def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Bits]]:
     """Return each masked parameter as it is now, in the order of the model, with its mask on the same device.
 
     Of a sharded parameter it is the part of the mask for the weights of this process.
     """
     found = check_present(select(model, mask))
-    keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in mask._keep.items()}
+    keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in mask._bits.items()}
     owners: dict[Hashable, str] = {}
     for name, p in found.items():
         if p.shape != keeps[name].shape:
@@ -34,22 +35,22 @@ def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]
             )
         if (tied := owners.setdefault(memory_key(p), name)) != name:
             raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
-    return {name: (p, take_part(keeps[name], p).contiguous().to(local(p).device)) for name, p in found.items()}
+    return {name: (p, take_bits(keeps[name], p)) for name, p in found.items()}
 
 
 @torch.no_grad()
-def have_moved(weights: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+def have_moved(weights: Mapping[str, tuple[Tensor, Bits]]) -> bool:
     """Check for pruned weights of this process that are not zero."""
-    return any(bool((local(p).masked_fill(keep, 0) != 0).any()) for p, keep in weights.values())
+    return any(bool((w.masked_fill(kept, 0) != 0).any()) for p, keep in weights.values() for w, kept in keep.along(local(p)))
 
 
-def have_moved_anywhere(weights: Mapping[str, tuple[Tensor, Tensor]], moved: bool = False) -> bool:
+def have_moved_anywhere(weights: Mapping[str, tuple[Tensor, Bits]], moved: bool = False) -> bool:
     """Check for pruned weights of any process that are not zero, or any process that says that some have moved."""
     moved = moved or have_moved(weights)
     return bool(sum_over([int(moved)] * len(weights), [Place.of(p) for p, _ in weights.values()]))
 
 
-def match_and_warn(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+def match_and_warn(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Bits]]:
     """Return the same as :func:`match`; warn where many of the kept weights are zero."""
     weights = match(mask, model)
     if found := count_zeros(weights):
@@ -60,7 +61,7 @@ def match_and_warn(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter
     return weights
 
 
-def count_zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[int, int] | None:
+def count_zeros(weights: Mapping[str, tuple[Tensor, Bits | None]]) -> tuple[int, int] | None:
     """Return how many kept weights are zero, and how many are kept, if more than one and at least 5 % are zero; else None.
 
     Without a mask all are kept. A parameter that is zero throughout was initialised so: none of it counts as zero.
@@ -69,7 +70,7 @@ def count_zeros(weights: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[in
     for p, keep in weights.values():
         part = local(p.detach())
         values = part if p.dtype in FLOATS else (part != 0).float()
-        kept.append(part.numel() if keep is None else count(array(keep)))
+        kept.append(part.numel() if keep is None else keep.count())
         zeros.append(Scored("", values, keep).count(eq, 0) if kept[-1] else 0)
     places = [Place.of(p) for p, _ in weights.values()]
     zeros, kept = sum_each(zeros, places), sum_each(kept, places)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn, optim
 from torch.optim import LBFGS, Optimizer
 
+from sparsedd._bits import Bits
 from sparsedd._shards import local
+from sparsedd._words import Words
 
 Path = tuple[Any, ...]  # the keys that lead to a tensor in the state of a parameter
 
@@ -36,16 +38,18 @@ def find_optimizers(optimizer: Optimizer) -> list[Optimizer]:
     return list(own.values())  # a wrapper may share the hooks of the one inside, which is the one that calls them
 
 
-def fill_(tensor: Tensor, where: Tensor, value: Any) -> None:
-    """Fill as ``tensor.masked_fill_(where, value)`` does, also what a sparse tensor holds."""
+def fill_(tensor: Tensor, keep: Bits, value: Any) -> None:
+    """Fill what is not kept, also of what a sparse tensor holds."""
     if tensor.is_sparse:
-        tensor._values().masked_fill_(where[tuple(tensor._indices())], value)
+        tensor._values().masked_fill_(~keep.unpack()[tuple(tensor._indices())], value)
+    elif value == 0 and type(tensor) in (Tensor, nn.Parameter):  # slices of other classes may be copies
+        Words([(tensor.detach(), keep.to(tensor.device))]).clear_pruned_()
     else:
-        tensor.masked_fill_(where.to(tensor.device), value)
+        tensor.masked_fill_(~keep.to(tensor.device).unpack(), value)
 
 
 @torch.no_grad()
-def refresh_state(optimizer: Optimizer, kept: Mapping[int, Tensor], births: dict[Any, dict[Path, Any]]) -> set[str]:
+def refresh_state(optimizer: Optimizer, kept: Mapping[int, Bits], births: dict[Any, dict[Path, Any]]) -> set[str]:
     """Give pruned weights the state that a fresh optimizer has for a weight of zero; say what had to be left alone.
 
     ``kept`` has masks by the parameters' id; ``births`` keeps what was found out about an optimizer.
@@ -61,23 +65,23 @@ def refresh_state(optimizer: Optimizer, kept: Mapping[int, Tensor], births: dict
             else:
                 key = id(optimizer), id(group), p.dim(), p.dtype, p.device, *state
                 fresh = births[key] if key in births else births.setdefault(key, _find_fresh(optimizer, group, p, set(state)))
-            where = ~kept[id(p)]  # of one parameter at a time
+            keep = kept[id(p)]
             for path, value in ((path, local(value)) for path, value in state.items()):
                 born = fresh.get(path)
-                if value.numel() == where.numel() and born is not ... and not _fill_state(value, where, born):
+                if value.numel() == keep.numel() and born is not ... and not _fill_state(value, keep, born):
                     left.add(f"{path[0]!r} of {type(optimizer).__name__}")
     return left
 
 
-def _fill_state(value: Tensor, where: Tensor, fresh: Any) -> bool:
+def _fill_state(value: Tensor, keep: Bits, fresh: Any) -> bool:
     """Fill a state, in the weight's shape or flat; return False if that can't be done. Integers are codes of something."""
     if fresh is None or not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
         return False
     try:
-        fill_(value if value.shape == where.shape else value.view(where.shape), where, fresh)
+        fill_(value if value.shape == keep.shape else value.view(keep.shape), keep, fresh)
     except Exception:  # whatever a class of tensor raises that is not torch's own: a quantized one, say
         try:
-            plain: Tensor = value.dequantize()
+            plain, where = value.dequantize(), ~keep.unpack()
             if bool((plain[where] != fresh).any()):
                 value.copy_(plain.masked_fill(where, fresh))
             return bool((value.dequantize()[where] == fresh).all())
@@ -155,11 +159,11 @@ def _make_twin(optimizer: Optimizer, group: dict[str, Any], p: nn.Parameter) -> 
 
 
 @torch.no_grad()
-def forget_directions(optimizer: LBFGS, kept: Mapping[int, Tensor]) -> None:
+def forget_directions(optimizer: LBFGS, kept: Mapping[int, Bits]) -> None:
     """Clear the history of an LBFGS that went elsewhere than the mask allows: it would move pruned weights inside a step."""
     parts = []
     for p in optimizer.param_groups[0]["params"]:
-        gone = ~kept[id(p)] if id(p) in kept else torch.zeros_like(p, dtype=torch.bool)
+        gone = ~kept[id(p)].unpack() if id(p) in kept else torch.zeros_like(p, dtype=torch.bool)
         parts.append(gone.flatten().repeat_interleave(2) if p.is_complex() else gone.flatten())  # as real numbers
     flat = torch.cat(parts)
     for state in optimizer.state.values():

@@ -89,6 +89,11 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def address(tensor: Tensor) -> int:
+    """Return where a tensor lies; of one on a device that doesn't say (XLA's, say), its identity. An empty one lies nowhere."""
+    return (tensor.data_ptr() or id(tensor)) if tensor.numel() else 0
+
+
 def memory_key(p: Tensor) -> Hashable:
     """Return a key equal for tied parameters: address, shape, strides."""
     if is_sharded(p):  # a process' part may be empty, and has a storage even so
@@ -96,7 +101,7 @@ def memory_key(p: Tensor) -> Hashable:
         return part.untyped_storage()._cdata, part.storage_offset(), p.shape
     if isinstance(p, UninitializedParameter) or p.is_meta or p.layout is not torch.strided or not p.numel():
         return id(p)
-    return p.device, p.dtype, p.data_ptr(), p.shape, p.stride()
+    return p.device, p.dtype, address(p), p.shape, p.stride()
 
 
 def drop_tied(named: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -160,7 +165,7 @@ def check_stages(name: str, p: Any) -> None:
 def _check_apart(found: dict[str, nn.Parameter]) -> None:
     """Raise where two parameters share some weights, but not all of them in one order."""
     whole = {name: p for name, p in found.items() if not (is_sharded(p) or p.is_meta)}
-    dense = {name: p for name, p in whole.items() if p.numel() and p.layout is torch.strided}
+    dense = {name: p for name, p in whole.items() if p.layout is torch.strided and p.numel() and p.data_ptr()}
     spans = sorted((p.data_ptr(), p.data_ptr() + _length(p) * p.element_size(), name) for name, p in dense.items())
     for i, (_, end, one) in enumerate(spans):
         for _, _, other in takewhile(lambda span: span[0] < end, spans[i + 1 :]):  # noqa: B023

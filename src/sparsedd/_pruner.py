@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, scores
+from sparsedd._bits import Bits
 from sparsedd._mask import Mask
 from sparsedd._match import count_zeros, match_and_warn
 from sparsedd._parameters import abridge, check_present
 from sparsedd._prunable import select_prunable
-from sparsedd._selection import FLOATS, Draws, Ranking, Scored, array, count
+from sparsedd._selection import FLOATS, Draws, Ranking, Scored
 from sparsedd._shards import Place, gather, local, sum_each, take_part
 
 Name: TypeAlias = Literal["magnitude", "gradient", "random"]
@@ -144,7 +145,7 @@ class Pruner:
     @torch.no_grad()
     def _keep_of(self, model: nn.Module, mask: Mask | None, quota: Callable[[int, int], int]) -> Mask:
         """Return the mask that keeps quota(size, remaining) weights, of all or of each layer as the scope says."""
-        old: dict[str, tuple[nn.Parameter, Tensor | None]]
+        old: dict[str, tuple[nn.Parameter, Bits | None]]
         if mask is None:
             old = {name: (p, None) for name, p in check_present(select_prunable(model)).items()}
             if found := count_zeros(old):
@@ -155,7 +156,7 @@ class Pruner:
         else:
             old = dict(match_and_warn(_checks.kind("mask", mask, Mask, "a Mask or None"), model))
         places = [Place.of(p) for p, _ in old.values()]
-        here = [local(p).numel() if keep is None else count(array(keep)) for p, keep in old.values()]
+        here = [local(p).numel() if keep is None else keep.count() for p, keep in old.values()]
         kept = dict(zip(old, sum_each(here, places), strict=True))
         groups = [list(old)] if self.scope == "global" else [[name] for name in old]
         plan = []
@@ -171,7 +172,7 @@ class Pruner:
         if not any(wanted for _, _, wanted in plan):
             raise ValueError(f"nothing would be kept of {mask or Mask.dense(model)!r}: prune less, or stop the sweep here.")
         score = NAMED[self.score] if isinstance(self.score, str) else self.score
-        new: dict[str, Tensor] = {}
+        new: dict[str, Bits] = {}
         for group, remaining, wanted in plan:
             ranking = Ranking([_score(score, name, *old[name]) for name in group], remaining)
             parts = ranking.without_lowest(remaining - wanted)
@@ -181,7 +182,7 @@ class Pruner:
 
 def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
     """Warn of layers that have no weights left and had some before, and return the mask."""
-    empty = [name for name, keep in mask._keep.items() if keep.numel() and not keep.any()]
+    empty = [name for name, keep in mask._bits.items() if keep.numel() and not keep.any()]
     if empty := [name for name in empty if before is None or name not in before or before[name].any()]:
         _checks.warn(
             f"no weight is left of {abridge(map(repr, empty))}: such a layer gives the same for every input, and the model "
@@ -190,7 +191,7 @@ def _warn_of_lost(mask: Mask, before: Mask | None) -> Mask:
     return mask
 
 
-def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Tensor | None) -> Scored:
+def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Bits | None) -> Scored:
     """Score a parameter; the scores of :mod:`sparsedd.scores` are left to be computed slice by slice."""
     place, here = Place.of(parameter), local(parameter.detach())
     if score is scores.magnitude and parameter.dtype in FLOATS:

@@ -10,24 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, floor, inf, prod, sqrt
 from operator import eq, lt
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparsedd._bits import Array, Bits, array, pieces, slice_size
 from sparsedd._shards import Place, floats, search, sum_each, sum_over
 
-SLICE = 1 << 16  # fits a core's cache
-LARGE_SLICE = 1 << 22  # on other devices, where each slice costs a wait
 BLOCK = 1 << 8  # draws: more cost little more than the start of a stream
 FEW = 1 << 15  # so many are all collected, without a sample
 SAMPLE = 2 / 3  # n ** SAMPLE of n positions: more would cost more than the narrower bracket saves
 GOLDEN = (sqrt(5) - 1) / 2
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-Array: TypeAlias = Any  # numpy's on the CPU, where it compares ten times as fast as torch; else torch's
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Scored:
 
     name: str
     values: Tensor
-    keep: Tensor | None
+    keep: Bits | None
     key: Callable[[Array], Array] = lambda values: values
     factor: Tensor | None = None
     least: torch.dtype = torch.float32  # the scores are as wide as this, or wider
@@ -51,15 +48,14 @@ class Scored:
 
     def slices(self) -> Iterator[tuple[slice, Array, Array | None]]:
         """Yield one slice after the other: its place, its scores, and which of them count."""
-        keep = None if self.keep is None else array(self.keep.view(-1))
         stop = 0
         for scores in self._read():
             start, stop = stop, stop + len(scores)
-            yield slice(start, stop), scores, None if keep is None else keep[start:stop]
+            yield slice(start, stop), scores, None if self.keep is None else self.keep.flags(start, stop)
 
     def _read(self) -> Iterator[Array]:
-        pieces = _pieces(self.values) if self.factor is None else _pieces(self.values, self.factor)
-        return (self.key(array(_multiply(*piece).to(self.dtype))) for piece in pieces)
+        factors = () if self.factor is None else (self.factor,)
+        return (self.key(array(_multiply(*piece).to(self.dtype))) for piece in pieces(self.values, *factors))
 
     def count(self, test: Callable[[Array, float], Array], value: float) -> int:
         """Count those that pass a test against a value, among those that count."""
@@ -96,7 +92,7 @@ class Draws(Scored):
         blocks = _spread(ceil(share * size / BLOCK), size)[:, None] + np.arange(BLOCK)
         draws = np.array([self.draw(BLOCK, start) for start in blocks[:, 0].tolist()]).reshape(blocks.shape)
         found, at = draws[blocks < size], torch.from_numpy(blocks[blocks < size])
-        return found if self.keep is None else found[_host(self.keep.take(at.to(self.keep.device)))]
+        return found if self.keep is None else found[_host(self.keep.take(at.to(self.values.device)))]
 
 
 class Ranking:
@@ -112,15 +108,14 @@ class Ranking:
         self._places = [scored.place or Place.of(scored.values) for scored in group]
         self._sharded = any(place.groups for place in self._places)
 
-    def without_lowest(self, lose: int) -> list[Tensor]:
+    def without_lowest(self, lose: int) -> list[Bits]:
         """Return the mask of each parameter that keeps all but the ``lose`` lowest."""
         threshold, go, equal = self._threshold(lose)
         shares = self._share(threshold, go) if self._sharded and 0 < go < equal else [None] * len(self._group)
         masks = []
         for scored, share in zip(self._group, shares, strict=True):
             go = go if share is None else share
-            mask = torch.empty(scored.values.shape, dtype=torch.bool, device=scored.values.device)
-            out = array(mask.view(-1))
+            mask = Bits.zeros(scored.values.shape, scored.values.device)
             for here, score, keep in scored.slices():
                 if go == equal:
                     stay = score > threshold
@@ -133,7 +128,7 @@ class Ranking:
                     if ties > go:
                         stay |= same & (same.cumsum(0) > go)
                     go = max(0, go - ties)
-                out[here] = _among(keep, stay)
+                mask.put_(here.start, _among(keep, stay))
             masks.append(mask)
         return masks
 
@@ -231,11 +226,6 @@ def _share_one(scored: Scored, place: Place, threshold: float, go: int) -> int:
     return int(np.searchsorted(at, search(count_up_to, 0, prod(place.shape) - 1, go), side="right"))
 
 
-def array(tensor: Tensor) -> Array:
-    """Return the same memory as the array type that is fastest on its device."""
-    return tensor.numpy(force=True) if tensor.device.type == "cpu" else tensor
-
-
 def count(flags: Array) -> int:
     """Count those that are True."""
     return int(np.count_nonzero(flags) if isinstance(flags, np.ndarray) else torch.count_nonzero(flags))
@@ -260,19 +250,3 @@ def _multiply(values: Tensor, factor: Tensor | None = None) -> Tensor:
         return values
     wide = torch.promote_types(torch.promote_types(values.dtype, factor.dtype), torch.float32)
     return values.to(wide) * factor.to(wide)
-
-
-def slice_size(values: Tensor) -> int:
-    """Return how many values a slice has on their device."""
-    return SLICE if values.device.type == "cpu" else LARGE_SLICE
-
-
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors of one shape in slices, row after row; whatever the strides, they are never copied as a whole."""
-    size = slice_size(tensors[0])
-    if all(tensor.is_contiguous() for tensor in tensors):
-        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
-    else:
-        rows = max(1, size // tensors[0][0].numel())
-        for pieces in zip(*(tensor.split(rows) for tensor in tensors), strict=True):
-            yield tuple(piece.reshape(-1) for piece in pieces)

@@ -6,7 +6,7 @@ processes tell each other are sums of short vectors, and the bits of a new mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from sparsedd._bits import SLICE, Bits, array
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Place:
     def take(self, whole: Tensor) -> Tensor:
         """Return a view of this process' part of a whole tensor."""
         return whole[tuple(slice(a, a + n) for a, n in zip(self.start, self.size, strict=True))] if self.groups else whole
+
+    def cut(self, rows: Tensor) -> Tensor:
+        """Return a view of what this process has of some rows of the whole tensor."""
+        return rows[(slice(None), *(slice(a, a + n) for a, n in zip(self.start[1:], self.size[1:], strict=True)))]
+
+    def bands(self) -> Iterator[tuple[slice, slice]]:
+        """Yield, some rows at a time, their flat positions in this process' part, and in the whole those of the whole rows."""
+        own, whole = prod(self.size[1:]), prod(self.shape[1:])
+        step = max(1, SLICE // max(1, whole))
+        for first in range(0, self.size[0] if own else 0, step):
+            last = min(first + step, self.size[0])
+            yield slice(first * own, last * own), slice((self.start[0] + first) * whole, (self.start[0] + last) * whole)
 
     def runs(self) -> list[tuple[int, int]]:
         """Return where, in the whole tensor row after row, unbroken runs of this process' part begin, and their length."""
@@ -155,15 +169,30 @@ def write_once(tensors: Mapping[str, Any], write: Callable[[dict[str, Tensor]], 
         raise RuntimeError("the first of the processes that the model is sharded over could not write: it says why.")
 
 
-def gather(flags: Tensor, like: Tensor) -> Tensor:
-    """Return the whole of bool flags of which every process has the part where that of ``like`` lies."""
+def gather(part: Bits, like: Tensor) -> Bits:
+    """Return the whole of flags of which every process has the part where that of ``like`` lies."""
     place = Place.of(like)
     if not place.groups:
-        return flags
-    whole = torch.zeros(place.shape, dtype=torch.bool, device="cpu")
-    place.take(whole).copy_(flags)
-    bits = sum_over([np.packbits(whole.numpy())], [place])  # no other process sets one of these bits
-    return torch.from_numpy(np.unpackbits(bits, count=prod(place.shape)).view(bool)).reshape(place.shape)
+        return part
+    part, whole = part.to(torch.device("cpu")), Bits.zeros(place.shape, "cpu")
+    for mine, around in place.bands():
+        rows = torch.zeros(around.stop - around.start, dtype=torch.bool, device="cpu").view(-1, *place.shape[1:])
+        place.cut(rows).copy_(part.read(mine.start, mine.stop).view(-1, *place.size[1:]))
+        whole.put_(around.start, array(rows.view(-1)))
+    return Bits(torch.from_numpy(sum_over([whole.packed.numpy()], [place])), place.shape)  # no other sets one of these bits
+
+
+def take_bits(whole: Bits, like: Tensor) -> Bits:
+    """Return this process' part of flags where that of ``like`` lies, cut out and sent there once."""
+    place = Place.of(like)
+    key = place.start, place.size
+    part = whole.copies.get(key) if place.groups else whole
+    if part is None:
+        part = whole.copies[key] = Bits.zeros(place.size, whole.packed.device)
+        for mine, around in place.bands():
+            rows = whole.read(around.start, around.stop).view(-1, *place.shape[1:])
+            part.put_(mine.start, array(place.cut(rows).reshape(-1)))
+    return part.to(local(like).device)
 
 
 def search(count_up_to: Callable[[list[int]], Any], low: int, high: int, rank: int) -> int:

@@ -116,10 +116,11 @@ def write_(name: str, own: Tensor, value: Tensor) -> None:
 
 def find_overwritten(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> str | None:
     """Return the first name whose memory lost its value when views of it were written under other names, or None."""
-    places = Counter(own[name].untyped_storage().data_ptr() for name in values if not is_sharded(own[name]))
+    at = {name: own[name].untyped_storage().data_ptr() or name for name in values if not is_sharded(own[name])}
+    places = Counter(at.values())
     for name, value in values.items():
         here = own[name]
-        if not is_sharded(here) and places[here.untyped_storage().data_ptr()] > 1 and not _equal(here, value.to(here.dtype)):
+        if not is_sharded(here) and places[at[name]] > 1 and not _equal(here, value.to(here.dtype)):
             return name
     return None
 
@@ -134,7 +135,7 @@ def is_weight(name: str, tensor: Tensor) -> bool:
     return tensor.dim() >= 2 and is_float(tensor) and "bias" not in name.rpartition(".")[2]
 
 
-def check_same(what: str, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+def check_same(what: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     """Raise unless two states have the same names and shapes."""
     for name in (*first, *second):
         if name not in first or name not in second:

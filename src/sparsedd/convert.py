@@ -128,14 +128,14 @@ def to_torch_prune_(model: Model, mask: Mask) -> Model:
                     f"{join(prefix, leaf)!r} belongs to a layer that its MultiheadAttention reads and never calls, so that "
                     "torch.nn.utils.prune multiplies it once and for all: right for inference, but it can't be trained.",
                 )
-            places[id(module), leaf] = module, leaf, keep.clone()  # which the hook holds
+            places[id(module), leaf] = module, leaf, keep.unpack()  # which the hook holds
     before = [
         (module, leaf, [(part, dict(part)) for part in (module._parameters, module._buffers, module._forward_pre_hooks)])
         for module, leaf, _ in places.values()
     ]
     try:
-        for module, leaf, keep in places.values():
-            prune.custom_from_mask(module, leaf, keep)
+        for module, leaf, flags in places.values():
+            prune.custom_from_mask(module, leaf, flags)
     except BaseException:
         for module, leaf, parts in before:
             for now, then in parts:

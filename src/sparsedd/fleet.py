@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from sparsedd import _checks, _random, _restored
+from sparsedd._bits import Bits
 from sparsedd._enforcement import Enforcement
 from sparsedd._mask import Mask
 from sparsedd._parameters import check_undivided, has_hooks, memory_key, unwrap
@@ -184,9 +185,9 @@ class Fleet(nn.Module):
         every = _checks.every("masks", masks, Mask, "Masks")
         if len(every) != len(self):
             raise ValueError(f"a fleet of {len(self)} takes {len(self)} masks, one for each member, got {len(every)}.")
-        for mask in every:
-            _ = every[0] | mask  # other names or shapes raise
-        return Mask({name: torch.stack([mask[name].to(every[0][name].device) for mask in every]) for name in every[0]})
+        _ = [every[0] | mask for mask in every]  # other names or shapes raise
+        on = {name: bits.packed.device for name, bits in every[0]._bits.items()}
+        return Mask._of({name: Bits.pack(torch.stack([mask[name].to(on[name]) for mask in every])) for name in every[0]})
 
     def enforce(self, masks: Sequence[Mask], *optimizers: Optimizer) -> Enforcement:
         """Hold each member's pruned weights at zero, as :meth:`.Mask.enforce` does."""

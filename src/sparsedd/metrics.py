@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _random, _restored
+from sparsedd._bits import slice_size
 from sparsedd._parameters import (
     check_present,
     drop_tied,
@@ -22,7 +23,6 @@ from sparsedd._parameters import (
     select,
 )
 from sparsedd._prunable import select_prunable
-from sparsedd._selection import slice_size
 from sparsedd._shards import Place, is_sharded, local, sum_over, take_part
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
 

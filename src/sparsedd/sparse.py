@@ -237,14 +237,14 @@ def compact(model: Model, mask: Mask, *, below: float = BELOW) -> tuple[Model, M
             or layer.weight.dtype not in (torch.float32, torch.float64)
             or not 0 < float(keep.float().mean()) < below
         ):
-            rest[name] = keep
+            rest[name] = mask._bits[name]
             continue
         sparse_layer = SparseLinear(layer, keep.to(layer.weight.device))
         if not path:
             return sparse_layer, None  # type: ignore[return-value]
         parent, _, child = path.rpartition(".")
         setattr(_find_module(fast, parent), child, sparse_layer)
-    return fast, Mask(rest) if rest else None
+    return fast, Mask._of(rest) if rest else None
 
 
 @torch.no_grad()
