@@ -1,10 +1,11 @@
 """Masks that let weights come back, in the middle of training."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import batch, bits, everything, net
+from helpers import batch, bits, blocks, everything, net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_enforcement import every_optimizer, gradients, half
@@ -13,6 +14,7 @@ from torch.optim import LBFGS, SGD, Adagrad, Adam, Rprop
 
 from sparsedd import Mask, Pruner, prunable
 
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "sparse-training.md"
 seeds = st.integers(0, 10**6)
 
 
@@ -94,8 +96,33 @@ def test_what_comes_back_is_zero_with_the_state_of_a_fresh_optimizer(kind, setti
         assert moved.any()
 
 
-@given(st.data(), st.sampled_from([SGD, Adam, LBFGS]), st.lists(st.tuples(seeds, st.booleans()), min_size=1, max_size=6))
-def test_counts_are_exact_and_pruned_weights_zero_after_every_update(data, kind, chosen):
+@every_optimizer
+@pytest.mark.parametrize("score", ["RigL", "SET"])
+def test_the_how_to_moves_as_many_weights_as_it_says(kind, settings, score):
+    model, names = net(), {}
+    exec("\n".join(block.partition("\n\ndigits")[0] for block in blocks(PAGE, "python")[:1]), names)
+    exec(blocks(PAGE, "python")[1].partition("\n\ndef train")[0], names)
+    generator = torch.Generator().manual_seed(0)
+    rank = {"RigL": lambda name, w: w.grad.abs(), "SET": lambda name, w: torch.rand(w.shape, generator=generator)}[score]
+    optimizer, mask = kind(model.parameters(), **settings), Pruner("random", 0.6, "layer").prune(net())
+    with mask.enforce(model, optimizer) as held:
+        for step in range(12):
+            gradients(model, optimizer, step)
+            if step % 3 == 2:
+                before = held.mask
+                new = names["move"](model, before, 0.3, rank)
+                held.update(new, regrow=True)
+                counts = {n: int(keep.sum()) for n, keep in held.mask.items()}
+                assert counts == {n: int(keep.sum()) for n, keep in mask.items()} == {"conv.weight": 10, "fc.weight": 57}
+                assert all(int((before[n] & ~new[n]).sum()) <= int(0.3 * counts[n]) for n in counts)
+                assert new != before
+            else:
+                optimizer.step()
+            assert held.mask.holds(model)
+
+
+@given(st.sampled_from([SGD, Adam, LBFGS]), st.lists(st.tuples(seeds, st.booleans()), min_size=1, max_size=6))
+def test_counts_are_exact_and_pruned_weights_zero_after_every_update(kind, chosen):
     model = net()
     optimizer = kind(model.parameters(), lr=0.05)
     with half(model).enforce(model, optimizer) as enforcement:
