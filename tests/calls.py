@@ -302,7 +302,7 @@ def the_files(out: Path) -> None:
         getattr(data, name)()
     labels = np.arange(9) % 10
     np.savez(out / "cifar10n.npz", clean=labels, worse=labels)
-    assert {hash(found) for found in (data.cifar10n("worse"), data.cifar10n("worse"))} == {hash(data.cifar10n("worse"))}
+    assert len({data.cifar10n("worse"), data.cifar10n("worse")}) == 1
     with suppress(FileNotFoundError):  # whose search and whose attempt at a download are the call
         data.mnist()
     with sparsedd._random.untouched():
