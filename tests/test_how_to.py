@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import json
 import re
 import shlex
 import subprocess
@@ -17,7 +16,6 @@ import torch
 from helpers import bits, blocks, filled
 from sphinx.errors import ExtensionError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_sweep import found
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -246,59 +244,6 @@ def defined(page: str, until: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(blocks(HOW_TO / f"{page}.md")[0].partition(until)[0], names)
     return names
-
-
-SWEEP = """
-import sys
-
-moments, script = json.loads(sys.argv[1]), compile(Path("train.py").read_text(), "train.py", "exec")
-
-def run(moment):
-    seen = 0
-
-    def counted(function):
-        def call(*arguments, **named):
-            nonlocal seen
-            seen += 1
-            if seen == moment:
-                kill()
-            return function(*arguments, **named)
-        return call
-
-    torch.optim.AdamW.step, os.replace = counted(torch.optim.AdamW.step), counted(os.replace)
-    exec(script, {})
-
-for name, when in moments.items():
-    os.mkdir(name)
-    os.chdir(name)
-    for moment in when:
-        assert status(lambda: run(moment)) == signal.SIGKILL, (name, moment)
-    assert status(lambda: run(0)) == 0
-    os.chdir("..")
-"""
-
-
-def test_a_sweep_that_was_killed_anywhere_leaves_the_same_files(tmp_path):
-    """Killed at steps and at writes: while it begins, in an epoch, while the level is recorded, and while it resumes."""
-    script = files(HOW_TO / "own-sweep.md")["train.py"]
-    for more, fewer in (
-        ("range(3)", "range(1)"),
-        ("levels=5", "levels=2"),
-        ("epochs = torch.Generator(), 4", "epochs = torch.Generator(), 2"),
-    ):
-        assert more in script
-        script = script.replace(more, fewer)
-    (tmp_path / "train.py").write_text(script)
-    moments = {"whole": [], "killed": [2, 26, 22, 2, 30, 21, 2]}
-    beginning = "import json\nfrom pathlib import Path\nimport sklearn.datasets\nimport torch\n" + KILLED + SWEEP
-    command = [sys.executable, "-W", "error", "-c", beginning, json.dumps(moments)]
-    environment = {"PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-5000:]
-    wanted = found(tmp_path / "whole" / "runs" / "seed-0")
-    assert "01.weights.safetensors" in wanted
-    for name in moments:
-        assert found(tmp_path / name / "runs" / "seed-0") == wanted, name
 
 
 def test_the_level_that_is_shipped_is_one_for_all_seeds(tmp_path, monkeypatch):

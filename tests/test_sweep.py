@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import bits, filled
+from torch import distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -19,6 +22,7 @@ import sparsedd
 from sparsedd import Mask, Pruner, Rewinder, Sweep, metrics, phases, scores
 from sparsedd.sweeps import FINETUNING, LR_REWINDING, LTR, SCRATCH, Record, StoredSweep
 from sparsedd.sweeps._config import open_store
+from sparsedd.sweeps._ranks import Ranks
 
 STEPS = 4  # of an epoch
 
@@ -733,3 +737,26 @@ def test_ranks_of_one_sweep(tmp_path):
         assert (done.returncode != 0) == code, done.stderr
     assert found(tmp_path / "out") == found(whole.path)
     assert done.stdout.count(repr([record.norm for record in whole.records])) == 2
+
+
+def test_the_first_rank_goes_on_when_all_have_heard_its_word(monkeypatch):
+    """It may hold the store, and end next."""
+    store, heard = dist.HashStore(), []
+    for name, value in {"is_initialized": True, "get_world_size": 2, "get_rank": 0}.items():
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+    first, other = Ranks(), Ranks()
+    first._key, other._key, other.rank = "key", "key", 1
+    hear = other._hear
+
+    def hear_late():
+        time.sleep(0.2)
+        heard.append(hear())
+        return heard[-1]
+
+    monkeypatch.setattr(other, "_hear", hear_late)
+    with ThreadPoolExecutor(1) as thread:
+        word = thread.submit(other.first, lambda: "its own")
+        assert first.first(lambda: "a word") == "a word"
+        assert heard, "the first one has gone on"
+        assert word.result() == "a word"

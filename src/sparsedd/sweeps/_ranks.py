@@ -39,27 +39,28 @@ class Ranks:
     def first(self, act: Callable[[], Any]) -> Any:
         """Return on every rank what an act gives on the first one, in JSON; an error there is one everywhere.
 
-        All must call it. The first one acts when the others have come, and so have read what the act may change.
+        All must call it. The first one acts when the others have come, and so have read what the act may change. It goes on
+        when they have heard it: where it holds the store, its end is that of the store.
         """
         if self.count == 1:
             return act()
         self._calls += 1
-        key = f"{self._key}/{self._calls}"
-        self._store.set(f"{key}/{self.rank}", "")
+        self._meet("come")
         if self.rank == 0:
-            self._store.wait([f"{key}/{rank}" for rank in range(self.count)], PATIENCE)
             try:
                 word = act()
             except BaseException as error:
                 self._say(error=f"{type(error).__name__}: {error}")
-                raise
+                raise  # at once: what has interrupted an act that is done together leaves the others in it
             self._say(word=word)
+            self._meet("heard")
             return word
         while "do" in (heard := self._hear()):
             with suppress(ValueError):  # the first one has the same, and knows what it means
                 self.acts[heard["do"]](*heard["with"])
         if "error" in heard:
             raise RuntimeError(f"rank 0, which writes the sweep, has failed: {heard['error']}")
+        self._meet("heard")
         return heard["word"]
 
     def together(self, act: Callable[..., Value], *arguments: Any) -> Value:
@@ -67,6 +68,13 @@ class Ranks:
         if self.shared:
             self._say(**{"do": act.__name__, "with": arguments})
         return act(*arguments)
+
+    def _meet(self, word: str) -> None:
+        """Tell the first rank that this one is here, and have the first one wait for all."""
+        key = f"{self._key}/{self._calls}/{word}"
+        self._store.set(f"{key}/{self.rank}", "")
+        if self.rank == 0:
+            self._store.wait([f"{key}/{rank}" for rank in range(self.count)], PATIENCE)
 
     def _say(self, **words: Any) -> None:
         self._said += 1
