@@ -174,16 +174,18 @@ def test_every_figure_is_in_the_table_with_its_command_and_what_it_needs():
 
 
 def test_the_hours_of_a_figure_are_those_that_were_measured():
-    with open(ROOT / "results" / "mnist-paper" / "5" / "levels.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    sweeps = [[float(row["seconds"]) for row in rows if row["seed"] == seed] for seed in {row["seed"] for row in rows}]
-    fastest = min(sweeps, key=sum)
+    sweeps: dict[tuple[Path, str, str], list[float]] = {}
+    for path in (ROOT / "results" / "mnist-paper").glob("*/levels.csv"):
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                sweeps.setdefault((path, row["experiment"], row["seed"]), []).append(float(row["seconds"]))
+    fastest = min((seconds for seconds in sweeps.values() if len(seconds) == 32), key=sum)
     sweep, dense = sum(fastest) / 3600, fastest[0] / 3600
     hours = {line.split(" | ")[0]: line.rstrip(" |").split(" | ")[-2:] for line in read_page(DOCS / "figures.md").splitlines()}
-    for number, sweeps, redense in ("5", 1, 0), ("13", 3, 0), ("35", 2, 0), ("37", 1, 4), ("44", 3, 0):
-        assert hours[f"| {number}"] == 2 * [f"{5 * (sweeps * sweep + redense * dense):.0f}"], number
+    for number, count, redense in ("5", 1, 0), ("13", 3, 0), ("35", 2, 0), ("37", 1, 4), ("44", 3, 0):
+        assert hours[f"| {number}"] == 2 * [f"{5 * (count * sweep + redense * dense):.0f}"], number
     assert hours["| 1"] == [f"{5 * sweep:.0f} + not timed: CIFAR-10, CIFAR-100", f"{5 * sweep:.0f}"]
-    assert hours["| 30"] == ["not timed: Tiny ImageNet", f"{5 * sweep:.0f}"]
+    assert hours["| 30"] == ["not timed", f"{5 * sweep:.0f}"]
 
 
 def test_every_preset_is_on_its_page():

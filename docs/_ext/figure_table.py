@@ -37,7 +37,8 @@ def say_hours(figure: Figure) -> str:
             known += seconds[: experiment.levels].sum() + count_redense(figure, experiment) * seconds[0]
         else:
             unknown[NAMES[experiment.dataset]] = None
-    return " + ".join([*([f"{known / 3600:.0f}"] if known else []), *([f"not timed: {', '.join(unknown)}"] if unknown else [])])
+    said = f"{known / 3600:.0f}"
+    return said if not unknown else f"{said} + not timed: {', '.join(unknown)}" if known else "not timed"
 
 
 def count_redense(figure: Figure, experiment: Experiment) -> int:

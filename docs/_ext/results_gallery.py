@@ -87,7 +87,7 @@ def compare(folder: Path) -> str:
             *(ours[f"{part}_accuracy"].mean(axis=0) for part in ("train", "test")),
         ),
     }
-    head = "| training / test accuracy at ε = 20 %, sparsity | dense | dip | peak |", "| --- | --- | --- | --- |"
+    head = "| training / test, ε = 20 % | dense | dip | peak |", "| --- | --- | --- | --- |"
     return "\n".join([*head, *(f"| {name} | {' | '.join(landmarks(*curve))} |" for name, curve in curves.items())])
 
 

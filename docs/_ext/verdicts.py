@@ -36,7 +36,8 @@ def tabulate_verdicts() -> str:
 def judge_all() -> dict[str, dict[str, Judgement]]:
     """Return for each claim, and each scale that it was computed at, the judgement by most seeds."""
     found: dict[str, dict[str, Judgement]] = {}
-    for folder in sorted(path.parent for path in RESULTS.glob("*/*/levels.csv")):
+    folders = [path.parent for path in RESULTS.glob("*/*/levels.csv")]
+    for folder in sorted(folders, key=lambda folder: (folder.parent.name, int(folder.name))):
         figure, tables = load(folder)
         for claim in figure.read(tables):
             scales = found.setdefault(name_claim(figure, claim), {})
