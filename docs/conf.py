@@ -23,7 +23,7 @@ extensions = [
     "reference",
     "formulas",
     "pictures",
-    "results_gallery",
+    "computed",
     "drawn",
     "examples",
     "executed",

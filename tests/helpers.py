@@ -4,9 +4,12 @@ import ctypes
 import pickle
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,15 @@ def blocks(page: Path, language: str = "python") -> list[str]:
     """The fenced blocks of a page in one language, without the options of their directive."""
     found = re.findall(rf"^```{language}\n((?::[\w-]+:[^\n]*\n)*)(.*?)^```$", page.read_text(), flags=re.M | re.S)
     return [code for _, code in found]
+
+
+@cache
+def read_page(page: Path) -> str:
+    """A page as Sphinx reads it: with the blocks that are computed from results/."""
+    extensions = str(Path(__file__).parent.parent / "docs" / "_ext")
+    if extensions not in sys.path:
+        sys.path.append(extensions)
+    return str(import_module("computed").fill(page.read_text()))
 
 
 M_MMAP_THRESHOLD = -3  # of malloc.h

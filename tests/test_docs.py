@@ -1,5 +1,6 @@
 """The pages say everything that is public, and what they run works."""
 
+import csv
 import inspect
 import pkgutil
 import re
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import blocks
+from helpers import blocks, read_page
 
 import sparsedd
 from sparsedd import cli
@@ -163,12 +164,28 @@ def test_the_columns_of_the_tables_are_on_their_page():
 
 
 def test_every_figure_is_in_the_table_with_its_command_and_what_it_needs():
-    page = (DOCS / "figures.md").read_text().splitlines()
+    page = read_page(DOCS / "figures.md").splitlines()
     names = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
     for number, figure in sparsedd.experiments.FIGURES.items():
         data = ", ".join(dict.fromkeys(names[experiment.dataset] for experiment in figure.experiments))
         gpu = "; a GPU" * any(experiment.model != "lenet_300_100" for experiment in figure.experiments)
-        assert f"| {number} | {figure.caption} | `sparsedd figure {number}` | {data}{gpu} |" in page
+        row = f"| {number} | {figure.caption} | `sparsedd figure {number}` | {data}{gpu} | "
+        assert len([line for line in page if line.startswith(row)]) == 1, row
+
+
+def test_the_hours_of_a_figure_are_those_that_were_measured():
+    sweeps: dict[tuple[Path, str, str], list[float]] = {}
+    for path in (ROOT / "results" / "mnist-paper").glob("*/levels.csv"):
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                sweeps.setdefault((path, row["experiment"], row["seed"]), []).append(float(row["seconds"]))
+    fastest = min((seconds for seconds in sweeps.values() if len(seconds) == 32), key=sum)
+    sweep, dense = sum(fastest) / 3600, fastest[0] / 3600
+    hours = {line.split(" | ")[0]: line.rstrip(" |").split(" | ")[-2:] for line in read_page(DOCS / "figures.md").splitlines()}
+    for number, count, redense in ("5", 1, 0), ("13", 3, 0), ("35", 2, 0), ("37", 1, 4), ("44", 3, 0):
+        assert hours[f"| {number}"] == 2 * [f"{5 * (count * sweep + redense * dense):.0f}"], number
+    assert hours["| 1"] == [f"{5 * sweep:.0f} + not timed: CIFAR-10, CIFAR-100", f"{5 * sweep:.0f}"]
+    assert hours["| 30"] == ["not timed", f"{5 * sweep:.0f}"]
 
 
 def test_every_preset_is_on_its_page():
@@ -242,7 +259,7 @@ batches, test = [digits.train.tensors], [digits.test.tensors]
 
 def anchors(page: Path) -> set[str]:
     """What a link into a page can lead to: its headings, as GitHub and MyST name them, and its labels."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```$", "", read_page(page), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings} | set(
         re.findall(r"^\(([\w-]+)\)=$", text, flags=re.M)
@@ -251,7 +268,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("results/*/*.md"), *PAGES], ids=lambda page: page.name)
 def test_no_link_is_dead(page):
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```$", "", read_page(page), flags=re.M | re.S)
     for target in re.findall(r"\]\(<?([^)\s>]+)>?\)", text):
         path, _, anchor = target.partition("#")
         if re.match(r"\w+:", target) or path.startswith(("examples/", "_generated/")):  # those are made with the pages

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -56,6 +57,7 @@ def write_both(svg: str, path: Path) -> None:
     path.with_name(f"{path.name}-dark.svg").write_text(darken(svg))
 
 
+@cache
 def load(folder: Path) -> tuple[Figure, Tables]:
     """Return a figure of results/, on the data that it was computed with, and its tables."""
     preset = re.search(r"--on (\S+)", (folder.parent / "README.md").read_text())[1]

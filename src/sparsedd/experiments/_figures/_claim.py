@@ -31,11 +31,14 @@ class Claim:
         The effects, with their intervals.
     verdict
         ``"agrees"``, ``"disagrees"`` or ``"cannot be told"``.
+    seeds
+        How many it was judged by; fewer than three tell nothing.
     """
 
     claim: str
     measured: str
     verdict: Verdict
+    seeds: int = 0
 
     def __repr__(self) -> str:
         return f"Claim({self.verdict}: {shorten(self.claim, 90, placeholder=' …')})"
@@ -118,4 +121,5 @@ def judge(claim: str, *effects: Effect, given: Effect | None = None, told: bool 
     verdict: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot be told"
     if not told or (given is not None and given.verdict != "agrees"):
         verdict = "cannot be told"
-    return Claim(claim, "; ".join(map(str, (*effects, *([given] if given else ())))), verdict)
+    effects = (*effects, *([given] if given else ()))
+    return Claim(claim, "; ".join(map(str, effects)), verdict, min(len(effect.values) for effect in effects))
