@@ -6,6 +6,7 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from sparsedd import NoisyLabels, data, noise
-from sparsedd.data import Batches, Flip, RandomResizedCrop, Shift
+from sparsedd import NoisyLabels, _random, data, noise
+from sparsedd.data import Batches, Flip, RandomResizedCrop, Shift, _batches
 from sparsedd.data._folder import SIGNS, is_absent
 
 EMBEDDED = [name for name in data.DATASETS if name == "digits" or name.startswith("blobs")]
@@ -544,6 +545,36 @@ def test_a_sample_is_the_same_in_whatever_batch_it_comes(size, epoch, seed):
     assert all(any(torch.equal(x, other) for other in one[0]) for x in inputs)
 
 
+def batch_by_batch(batches, number, start):
+    """An epoch as it is defined: each batch gathered and transformed by itself."""
+    order = np.argsort(_random.bits(("data order", batches.seed, number), len(batches.targets)), kind="stable")
+    for batch in list(torch.from_numpy(order).split(batches.size))[start:]:
+        yield batches.sample(batch, number)
+
+
+@given(
+    st.integers(1, 60), st.integers(0, 3), st.lists(st.integers(0, 2), min_size=1, max_size=5), st.integers(0, 60), st.data()
+)
+def test_batches_of_many_are_each_ones_own(size, epoch, seeds, start, draw):
+    augmentation = draw.draw(st.sampled_from([(), ALL[:1], ALL[:2], ALL]))
+    targets = [SOURCE.train.tensors[1].roll(k) for k in range(len(seeds))]
+    every = [Batches(SOURCE, y, size=size, augmentation=augmentation, seed=s) for s, y in zip(seeds, targets, strict=True)]
+    theirs = zip(*(batch_by_batch(batches, epoch, start) for batches in every), strict=True)
+    expected = [[torch.stack(part) for part in zip(*batch, strict=True)] for batch in theirs]
+    for at_once in (1, draw.draw(st.integers(2, 9))):
+        with mock.patch.object(_batches, "_count_at_once", return_value=at_once):
+            found = list(_batches.side_by_side(every, epoch, start))
+        assert [len(found)] == [len(expected)] == [max(0, len(every[0]) - start)]
+        pairs = zip(found, expected, strict=True)
+        assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+
+
+def test_batches_are_gathered_many_at_once_but_on_a_cpu():
+    count, size = _batches._count_at_once, 128 * 3072 * 4
+    assert [count(torch.device(kind), size) for kind in ("cpu", "cuda", "mps")] == [1, 85, 85]
+    assert count(torch.device("cuda"), 2**40) == 1
+
+
 def test_epochs_and_seeds_are_different_and_each_sample_has_its_own_draw():
     batches = [Batches(SOURCE, size=50, augmentation=(Shift(4),), seed=seed) for seed in (0, 1)]
     same = torch.arange(50)
@@ -573,7 +604,7 @@ def test_golden_draws():
     batches = Batches(SOURCE, size=10, augmentation=(Flip(),), seed=0)
     (_, targets) = next(batches.epoch(0))
     assert targets.tolist() == [1, 7, 5, 3, 5, 9, 0, 4, 8, 7]
-    assert batches._draw(0, 0)[0].tolist() == pytest.approx(
+    assert _batches._draw(0, 0, len(batches.targets), batches.seed)[0].tolist() == pytest.approx(
         [0.7612290382385254, 0.5879548192024231, 0.6216493844985962, 0.392689973115921], abs=0
     )
 

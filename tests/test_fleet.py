@@ -4,6 +4,8 @@ import io
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from sparsedd import Mask, Pruner, metrics, models, noise, prunable, sparse
-from sparsedd.experiments import FINETUNING, PRESETS, Experiment, Store, redense, run, run_fleet
+from sparsedd.experiments import FINETUNING, METHODS, PRESETS, SCRATCH, Experiment, Retraining, Store, redense, run, run_fleet
 from sparsedd.experiments._task import Task
 from sparsedd.fleet import Fleet, cross_entropy
 
@@ -476,6 +478,19 @@ def test_other_starts_and_schedules_become_fleets_of_their_own(tmp_path, monkeyp
         ]
         ours, theirs = (Store(tmp_path / out, experiment).start() for out in ("fleet", "alone"))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"warmup_epochs": 2}, {"milestones": (0, 5)}, {"milestones": (1, 2)}])
+def test_those_that_learn_alike_are_found_without_their_rates(changes):
+    base = replace(TINY, epochs=4, **changes)
+    methods = [replace(base, retraining=method) for method in (*METHODS.values(), Retraining("rewind", "final"))]
+    tasks = [Task(e, "cpu") for e in (*methods, methods[2].reinitialized(), replace(methods[2], tickets_of=SCRATCH))]
+    levels = [(task, SimpleNamespace(number=number)) for task in tasks for number in (0, 1)]
+    rates = [tuple(map(task.rate_of(level), range(task.steps))) for task, level in levels]
+    alike = [task.stays_at_last_rate(level) for task, level in levels]
+    pairs = list(product(range(len(levels)), repeat=2))
+    assert all((rates[i] == rates[j]) == (alike[i] == alike[j]) for i, j in pairs)
+    assert any(alike) == (len({base.schedule(3)(step) for step in range(12)}) > 1)
 
 
 def test_tickets_of_another_are_found_first(tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import math
 import random
 from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_bits_are_philox_under_the_hash_of_the_key(key, n):
     number = int.from_bytes(digest[:16], "little")
     expected = [word for block in range(1, 4) for word in philox(block, number)]
     assert _random.bits(key, n).tolist() == expected[:n]
+
+
+@given(KEYS, st.integers(0, 200), st.integers(0, 63))
+def test_an_order_is_that_of_the_words_and_of_equal_words_the_first_goes_first(key, n, coarse):
+    words = _random.bits(key, n) >> np.uint64(coarse) << np.uint64(coarse)
+    with mock.patch.object(_random, "bits", return_value=words.copy()):
+        assert _random.permutation(key, n).tolist() == sorted(range(n), key=lambda k: int(words[k]))
 
 
 def test_draws_are_the_same_on_every_platform():

@@ -1,7 +1,8 @@
 """Batches of a data set in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch import Tensor
 from sparsedd import _checks, _random
 from sparsedd.data._augmentation import Augmentation, RandomResizedCrop
 from sparsedd.data._data import Data
+
+ROOM = 2**27  # bytes of samples that are gathered and transformed at once where launches count
 
 
 class Batches:
@@ -84,13 +87,8 @@ class Batches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches (inputs (b, c, h, w), targets (b,)) of an epoch, from the ``start``-th on."""
-        n, device = len(self.targets), self.targets.device
-        _checks.whole("number", number)
-        _checks.whole("start", start)
-        order = torch.from_numpy(_random.permutation(("data order", self.seed, number), n)).to(device)
-        draws = [self._draw(k, number) for k in range(len(self.augmentation))]
-        for batch in order.split(self.size)[start:]:
-            yield self._augment(batch, draws), self.targets[batch]
+        for inputs, targets in side_by_side([self], number, start):
+            yield inputs[0], targets[0]
 
     def sample(self, batch: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of the samples of these indices as they are in an epoch."""
@@ -98,7 +96,8 @@ class Batches:
         if batch.dtype != torch.int64 or (len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < len(self.targets)):
             got = ", ".join(map(str, batch.flatten()[:6].tolist()))
             raise ValueError(f"batch must hold int64 indices below {len(self.targets):,}, got {batch.dtype} {got}.")
-        draws = [self._draw(k, number) for k in range(len(self.augmentation))]
+        every = (_draw(k, number, len(self.targets), self.seed) for k in range(len(self.augmentation)))
+        draws = [draw.to(batch.device)[batch] for draw in every]
         return self._augment(batch, draws), self.targets[batch]
 
     def narrowed(self, features: Tensor) -> "Batches":
@@ -112,14 +111,53 @@ class Batches:
         narrow._inputs = self._inputs.flatten(1).index_select(1, features)
         return narrow
 
-    def _draw(self, transform: int, number: int) -> Tensor:
-        u = _random.uniform(("augmentation", self.seed, transform, number), 4 * len(self.targets))
-        return torch.from_numpy(u).float().clamp_(max=1 - 2**-24).reshape(-1, 4).to(self.targets.device)
-
     def _augment(self, batch: Tensor, draws: list[Tensor]) -> Tensor:
+        """Return the samples of these indices (b,), each transformed by its own draws (b, 4)."""
         inputs = self._inputs.index_select(0, batch)
         if inputs.dtype == torch.uint8:
             inputs = (inputs / 255 - self.source.mean) / self.source.std
         for transform, u in zip(self.augmentation, draws, strict=True):
-            inputs = transform(inputs, u[batch], self._fill)
+            inputs = transform(inputs, u, self._fill)
         return inputs
+
+
+def side_by_side(members: Sequence[Batches], number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of an epoch of several that differ in labels and seed alone, from the ``start``-th on.
+
+    Inputs (members, b, c, h, w) and targets (members, b) are what each one's :meth:`Batches.epoch` yields. All members are
+    gathered at once and, but on a CPU, many batches at once.
+    """
+    one = members[0]
+    _checks.whole("number", number)
+    _checks.whole("start", start)
+    n, device, seeds = len(one.targets), one.targets.device, [batches.seed for batches in members]
+
+    def stack(draw: Callable[[int], Tensor]) -> Tensor:
+        drawn = {seed: draw(seed) for seed in dict.fromkeys(seeds)}  # once, however many share a seed
+        return torch.stack([drawn[seed] for seed in seeds]).to(device)
+
+    order = stack(partial(_draw_order, number, n))
+    draws = [stack(partial(_draw, k, number, n)) for k in range(len(one.augmentation))]
+    draws = [u.gather(1, order[..., None].expand(-1, -1, 4)) for u in draws]
+    targets = torch.stack([batches.targets for batches in members]).gather(1, order)
+    size = one.size * _count_at_once(device, 4 * len(members) * one.size * one._inputs[0].numel())
+    for at in range(start * one.size, n, size):
+        part, labels, *u = (tensor[:, at : at + size] for tensor in (order, targets, *draws))
+        inputs = one._augment(part.flatten(), [draw.flatten(0, 1) for draw in u]).unflatten(0, part.shape)
+        yield from zip(inputs.split(one.size, dim=1), labels.split(one.size, dim=1), strict=True)
+
+
+def _count_at_once(device: torch.device, size: int) -> int:
+    """Return how many batches of so many bytes to gather at once: one on a CPU, whose caches hold it, else what has room."""
+    return 1 if device.type == "cpu" else max(1, ROOM // size)
+
+
+def _draw_order(number: int, n: int, seed: int) -> Tensor:
+    """Return the order (n,) of an epoch's samples."""
+    return torch.from_numpy(_random.permutation(("data order", seed, number), n))
+
+
+def _draw(transform: int, number: int, n: int, seed: int) -> Tensor:
+    """Return a transform's draws (n, 4) from U[0, 1) for all samples of an epoch."""
+    u = _random.uniform(("augmentation", seed, transform, number), 4 * n)
+    return torch.from_numpy(u).float().clamp_(max=1 - 2**-24).reshape(-1, 4)

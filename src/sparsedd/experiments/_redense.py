@@ -20,7 +20,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._run import run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task
-from sparsedd.experiments._train import in_order, sgd, train
+from sparsedd.experiments._train import EVALUATION_BATCH, in_order, sgd, train
 from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps._json import build
 from sparsedd.sweeps._record import Curves, Record
@@ -225,7 +225,7 @@ def interpolation(
             return evaluate(model, in_order(task.train)), evaluate(model, in_order(task.test))
 
         def recalibrate(model: nn.Module) -> None:
-            update_bn(in_order(task.train), model)
+            update_bn(in_order(task.train, EVALUATION_BATCH), model)  # whose statistics are means over batches
 
         ends = Store(out, experiment).weights(level), redense_weights(experiment, level, out, factor)
         values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)

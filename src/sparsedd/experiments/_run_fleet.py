@@ -14,6 +14,7 @@ from torch.optim import SGD
 from sparsedd import _checks
 from sparsedd._ambient import undisturbed
 from sparsedd._mask import Mask
+from sparsedd.data._batches import side_by_side
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._run import Run
 from sparsedd.experiments._store import Store
@@ -111,14 +112,12 @@ def _finish_level(number: int, sweeps: Sequence[Run]) -> None:
 
     The sweeps come in one order everywhere, so that nobody waits for folders in a circle.
     """
-    groups: dict[tuple[int, tuple[float, ...]], list[tuple[Run, Level]]] = {}
+    groups: dict[tuple[int, bool], list[tuple[Run, Level]]] = {}
     with ExitStack() as held:
         for sweep in sweeps:
             level = held.enter_context(sweep._turn())
             if level is not None and level.number == number:  # else somebody else has had the folder
-                rate = sweep.task.rate_of(level)
-                key = (level.step, tuple(map(rate, range(level.step, sweep.task.steps))))
-                groups.setdefault(key, []).append((sweep, level))
+                groups.setdefault((level.step, sweep.task.stays_at_last_rate(level)), []).append((sweep, level))
         for group in groups.values():
             sweeps, levels = zip(*group, strict=True)
             tasks, models = [sweep.task for sweep in sweeps], [sweep.model for sweep in sweeps]
@@ -140,9 +139,7 @@ class FleetExecution(Execution):
 
     def epoch(self, number: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch, each of all members side by side."""
-        for batch in zip(*(batches.epoch(number, first) for batches in self.every), strict=True):
-            inputs, labels = (torch.stack(part) for part in zip(*batch, strict=True))
-            yield inputs, labels
+        return side_by_side(self.every, number, first)
 
     def backward(self, inputs: Tensor, labels: Tensor) -> None:
         """Set the gradients of each member's mean cross-entropy."""

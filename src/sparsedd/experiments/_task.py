@@ -134,6 +134,12 @@ class Task:
             return self.rate
         return e.retraining.steps(self.rate, rewind_step=e.rewind_step, total=self.steps)[1]
 
+    def stays_at_last_rate(self, level: Level) -> bool:
+        """Return whether a level has one learning rate, where the schedule has several: all else about its rate is shared."""
+        e = self.experiment
+        several = e.warmup_epochs > 0 or any(0 < epoch < e.epochs for epoch in e.milestones)
+        return several and e.retraining.schedule == "final" and not (level.number == 0 and e.tickets_of is None)
+
     def prune(self, model: nn.Module, source: int, prune: Callable[[Pruner], Mask]) -> Mask:
         """Prune the net of a level by the experiment's score: ``prune`` gets the pruner that scores it."""
         e = self.experiment

@@ -21,7 +21,7 @@ from sparsedd.experiments._own import seeded
 from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps import Curves, Schedule
 
-EVALUATION_BATCH = 200  # a small net's activations stay in the processor's cache
+EVALUATION_BATCH = 200  # a small net's activations stay in the processor's cache; elsewhere, launches count
 SPARSE = 0.06  # the density below which larger batches are evaluated faster: an activation is hardly used twice
 
 Samples: TypeAlias = tuple[Tensor, Tensor]
@@ -159,9 +159,11 @@ def sgd(model: nn.Module, experiment: Experiment, momentum: Mapping[str, Tensor]
     return optimizer
 
 
-def in_order(samples: Samples, size: int = EVALUATION_BATCH) -> Iterator[Samples]:
-    """Split inputs (n, ...) and labels (..., n) into batches, in order."""
+def in_order(samples: Samples, size: int | None = None) -> Iterator[Samples]:
+    """Split inputs (n, ...) and labels (..., n) into batches, in order, as large as their device evaluates best."""
     inputs, labels = samples
+    if size is None:
+        size = EVALUATION_BATCH if inputs.device.type == "cpu" else 10 * EVALUATION_BATCH
     return zip(inputs.split(size), labels.split(size, dim=-1), strict=True)
 
 
