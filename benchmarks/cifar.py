@@ -10,7 +10,7 @@ workers and a GPU work beside the process.
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -24,6 +24,7 @@ from torchvision import transforms
 from sparsedd import Mask, data, models
 from sparsedd.data import Data
 from sparsedd.experiments import PRESETS
+from sparsedd.experiments._arithmetic import arithmetic
 from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import sgd
 
@@ -61,10 +62,11 @@ def plain() -> Callable[[], None]:
     loader = DataLoader(Images(), BATCH, shuffle=True, num_workers=os.cpu_count() or 1, pin_memory=GPU, persistent_workers=True)
 
     def epoch() -> None:
-        for inputs, labels in loader:
-            optimizer.zero_grad()
-            cross_entropy(model(inputs.to(DEVICE, non_blocking=True)), labels.to(DEVICE, non_blocking=True)).backward()
-            optimizer.step()
+        with arithmetic("float32", DEVICE):
+            for inputs, labels in loader:
+                optimizer.zero_grad()
+                cross_entropy(model(inputs.to(DEVICE, non_blocking=True)), labels.to(DEVICE, non_blocking=True)).backward()
+                optimizer.step()
 
     return epoch
 
@@ -77,9 +79,10 @@ def ours(**changes: object) -> Callable[[], None]:
     execution.model.train()
 
     def epoch() -> None:
-        for inputs, labels in execution.batches.epoch(0):
-            execution.backward(inputs, labels)
-            optimizer.step()
+        with task.arithmetic():
+            for inputs, labels in execution.epoch(0, 0):
+                execution.backward(inputs, labels)
+                optimizer.step()
 
     return epoch
 
@@ -104,16 +107,22 @@ def rate(epoch: Callable[[], None]) -> float:
     return statistics.median(found[1:])
 
 
+WAYS: dict[str, Callable[[], Callable[[], None]]] = {
+    "plain loop, DataLoader": plain,
+    "sparsedd": ours,
+    "sparsedd, tf32": lambda: ours(precision="tf32"),
+    "sparsedd, bfloat16": lambda: ours(precision="bfloat16"),
+    "sparsedd, bfloat16, compiled": lambda: ours(precision="bfloat16", compiled=True),
+}
+ON_CPU = ("plain loop, DataLoader", "sparsedd", "sparsedd, bfloat16")
+
+
+def measure(ways: Iterable[str]) -> list[dict[str, object]]:
+    """The table, a row for each way; the first is what the others are compared with."""
+    rates = {way: rate(WAYS[way]()) for way in ways}
+    first = next(iter(rates.values()))
+    return [{"way": way, "images a second": round(r), "over the first": round(r / first, 2)} for way, r in rates.items()]
+
+
 if __name__ == "__main__":
-    ways: dict[str, Callable[[], Callable[[], None]]] = {
-        "plain loop, DataLoader": plain,
-        "sparsedd": ours,
-        "sparsedd, bfloat16": lambda: ours(precision="bfloat16"),
-    }
-    if GPU:
-        ways["sparsedd, tf32"] = lambda: ours(precision="tf32")
-        ways["sparsedd, bfloat16, compiled"] = lambda: ours(precision="bfloat16", compiled=True)
-    rates = {way: rate(make()) for way, make in ways.items()}
-    first = rates["plain loop, DataLoader"]
-    rows = [{"way": way, "images a second": round(r), "over the plain loop": round(r / first, 2)} for way, r in rates.items()]
-    report("cifar", "python benchmarks/cifar.py", rows)
+    report("cifar", "python benchmarks/cifar.py", measure(WAYS if GPU else ON_CPU))

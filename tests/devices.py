@@ -32,6 +32,7 @@ READS = {  # whose result, or its shape, the host has to know
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 COPIES = {"copy_", "_to_copy", "_foreach_copy_"}
 FREE = {"detach", "alias", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}  # no kernel
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
 CASTS = {"masked_fill", "masked_fill_", "fill_", "fill"}  # which take a number in a CPU tensor, as pointwise operations do
 
 
@@ -42,9 +43,10 @@ class Events:
     waits: Counter[str] = field(default_factory=Counter)  # of the host for the device; of a real one, uploads among them
     uploads: Counter[str] = field(default_factory=Counter)  # which block
     launches: Counter[str] = field(default_factory=Counter)  # of kernels; not counted on a real device
+    beside: Counter[str] = field(default_factory=Counter)  # products on the CPU
 
     def clear(self) -> None:
-        self.waits.clear(), self.uploads.clear(), self.launches.clear()
+        self.waits.clear(), self.uploads.clear(), self.launches.clear(), self.beside.clear()
 
 
 @contextmanager
@@ -74,6 +76,7 @@ def _pretend(stack: ExitStack, kind: str, count: int, float64: bool) -> Events:
         put(torch.cuda, "is_available", lambda: True)
         put(torch.cuda, "device_count", lambda: count)
         put(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+        put(torch.cuda, "get_device_name", lambda *_: "a pretended device")
         put(torch.cuda, "synchronize", lambda *_: events.waits.update(["synchronize"]))
     put(torch.xpu, "get_device_properties", lambda _: SimpleNamespace(has_fp64=float64))
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):  # torch's own look at CUDA
@@ -235,6 +238,8 @@ class _Kernels(TorchDispatchMode):
         aliases = [a.alias_info for a in func._schema.arguments]
         view = any(a is not None and not a.is_write for a in aliases) or name == "_unsafe_view"
         self.events.launches[name] += bool(away) and name not in FREE and not view
+        if not away and name in PRODUCTS:
+            self.events.beside[f"{name} {_site()}"] += 1
         return out
 
     def _check(self, name: str, func: Any, args: Any, tensors: list[Tensor]) -> None:

@@ -9,8 +9,9 @@ from helpers import bits
 
 from sparsedd import Mask, Pruner, data, metrics, models, sparse
 from sparsedd.experiments import Experiment, run
+from sparsedd.experiments._arithmetic import arithmetic
 from sparsedd.experiments._task import Task
-from sparsedd.experiments._train import Execution, sgd, tensor_cores, train
+from sparsedd.experiments._train import Execution, sgd, train
 
 LENET = replace(Experiment().scaled("smoke"), width=0.5)
 
@@ -112,11 +113,11 @@ def test_bfloat16_is_near_and_not_the_same(tmp_path, model):
 def test_tensor_cores_are_used_as_the_precision_says_and_only_inside(precision, inside):
     backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [backend.fp32_precision for backend in backends]
-    with pytest.raises(ZeroDivisionError), tensor_cores(precision, torch.device("cuda")):
+    with pytest.raises(ZeroDivisionError), arithmetic(precision, torch.device("cuda")):
         assert [backend.fp32_precision for backend in backends] == [inside] * 2
         raise ZeroDivisionError
     assert [backend.fp32_precision for backend in backends] == before
-    with tensor_cores(precision, torch.device("cpu")):
+    with arithmetic(precision, torch.device("cpu")):
         assert [backend.fp32_precision for backend in backends] == before
 
 

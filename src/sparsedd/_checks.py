@@ -167,10 +167,10 @@ def device(name: str, value: object) -> torch.device:
         found = torch.device("meta")
     if found.type == "meta":
         raise ValueError(f"{name} must be one that torch computes on, such as 'cpu' or 'cuda', got '{value}'.")
-    if found.type == "cuda":  # asked without waking it
-        if not torch.cuda.is_available():
+    if found.type == "cuda":  # counted, which leaves CUDA asleep: once awake, it is of no use to processes that are forked
+        if not (count := torch.cuda.device_count()):
             raise RuntimeError(f"{name} must be one that torch finds, got '{value}' on a machine without CUDA: use 'cpu'.")
-        if (found.index or 0) >= (count := torch.cuda.device_count()):
+        if (found.index or 0) >= count:
             raise RuntimeError(f"{name} must be one of {count} CUDA devices, from 0 on, got '{value}': use 'cuda' or 'cpu'.")
         return found
     try:

@@ -1,7 +1,7 @@
 """Pruner: a mask becomes a smaller mask."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from math import ceil, floor
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsedd import _checks, scores
+from sparsedd._ambient import exact_on
 from sparsedd._bits import Bits
 from sparsedd._mask import Mask
 from sparsedd._match import count_zeros, match_and_warn
@@ -176,7 +177,8 @@ class Pruner:
         for group, remaining, wanted in plan:
             ranking = Ranking([_score(score, name, *old[name]) for name in group], remaining)
             parts = ranking.without_lowest(remaining - wanted)
-            new |= {name: gather(part, old[name][0]) for name, part in zip(group, parts, strict=True)}
+            for name, part in zip(group, parts, strict=True):
+                new[name] = gather(part.to(local(old[name][0]).device), old[name][0])
         return Mask._of(new)
 
 
@@ -200,7 +202,7 @@ def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Bits |
     if grad is not None and grad.dtype in FLOATS and grad.layout is torch.strided and _is_split_alike(grad, parameter):
         return Scored(name, here, keep, abs, local(grad.detach()), place=place)
     if isinstance(score, scores._Random) and not place.groups:
-        return Draws(name, here, keep, draw=partial(score.draw, name))
+        return _on(exact_on(here.device), Draws(name, here, keep, draw=partial(score.draw, name)))
     values = score(name, parameter)
     _checks.kind(f"the score of {name!r}", values, Tensor, "a tensor")
     if values.shape not in (parameter.shape, place.size):  # the part alone will do
@@ -208,8 +210,16 @@ def _score(score: scores.Score, name: str, parameter: nn.Parameter, keep: Bits |
     if values.is_complex() or values.dtype == torch.bool:
         raise TypeError(f"the score of {name!r} must be real numbers, got {values.dtype}.")
     values = take_part(values.detach(), parameter) if values.shape == parameter.shape else values.detach()
-    values = values.to(local(parameter).device)
-    return Scored(name, values if values.dtype in FLOATS else values.double(), keep, place=place)
+    wide = values.dtype == torch.float64 or values.dtype not in FLOATS
+    at = exact_on(here.device) if wide else here.device
+    values = values.to(at)
+    return _on(at, Scored(name, values if values.dtype in FLOATS else values.double(), keep, place=place))
+
+
+def _on(device: torch.device, scored: Scored) -> Scored:
+    """Return scores that are read, and ranked, on a device."""
+    keep = None if scored.keep is None else scored.keep.to(device)
+    return replace(scored, values=scored.values.to(device), keep=keep)
 
 
 def _is_split_alike(tensor: Any, other: Any) -> bool:

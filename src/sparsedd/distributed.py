@@ -69,5 +69,5 @@ def agree(mask: Mask, timeout: float = 30.0) -> None:
         listed = ", ".join(f"rank {other} has {digest[:12]}" for other, digest in enumerate(digests))
         raise RuntimeError(
             f"the ranks have different masks: {listed}. Prune by a score that is equal on all of them (average the gradients "
-            "first), or send the mask of one rank to the others (torch.distributed.broadcast_object_list)."
+            "first), or send the mask of one rank to the others: torch.distributed.broadcast_object_list([mask.to('cpu')])."
         )

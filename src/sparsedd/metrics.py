@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
 from sparsedd import _checks, _restored
+from sparsedd._ambient import exact_on
 from sparsedd._bits import slice_size
 from sparsedd._entropy import activation_entropy
 from sparsedd._parameters import (
@@ -86,6 +87,7 @@ def learning_distance(start: Weights, end: Weights, names: Iterable[str] | None 
     for name in apart.values():
         like = ends[name] if is_sharded(ends[name]) else starts[name]
         a, b = (take_part(weights[name].detach(), like) for weights in (starts, ends))
+        b = b.to(exact_on(b.device))
         squares.append(_sum_squares(a, b, rooms))
         places.append(Place.of(like))
     return math.sqrt(sum_over(squares, places))
@@ -173,20 +175,24 @@ def evaluate(
     0.5
     """
     _checks.function("loss", loss, "loss(logits, targets)")
-    total_loss, correct = (torch.zeros((), dtype=dtype, device="cpu") for dtype in (torch.float64, torch.int64))
-    n = 0
+    losses: list[Tensor] = []
+    sizes: list[int] = []
+    correct = torch.zeros((), dtype=torch.int64, device="cpu")
     with _restored.outputs(model, batches) as outputs:
         for output, targets in outputs:
             logits = _check_logits("evaluate", output, targets)
-            mean = torch.as_tensor(_checks.loss(loss, logits, targets), dtype=torch.float64, device=logits.device)
-            if mean.dim():
+            mean = _checks.loss(loss, logits, targets)
+            losses.append(mean if isinstance(mean, Tensor) else torch.tensor(mean, dtype=torch.float64, device="cpu"))
+            if losses[-1].dim():
                 raise ValueError(f"loss must give the mean over the batch, got a tensor of shape {tuple(mean.shape)}.")
-            total_loss = total_loss.to(logits.device) + mean * len(targets)
+            sizes.append(len(targets))
             correct = correct.to(logits.device) + (logits.contiguous().argmax(dim=1) == targets).sum()
-            n += len(targets)
-    if not n:
+    if not (n := sum(sizes)):
         raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
-    return Evaluation(loss=float(total_loss) / n, accuracy=int(correct) / n, n=n)
+    total_loss = 0.0
+    for value, size in zip(torch.stack(losses).tolist(), sizes, strict=True):  # in the order of the batches
+        total_loss += value * size
+    return Evaluation(loss=total_loss / n, accuracy=int(correct) / n, n=n)
 
 
 def margins(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -261,7 +267,7 @@ def accuracy(logits: Tensor, targets: Tensor) -> float:
         _checks.kind(name, value, Tensor, "a tensor")
     if logits.dim() != 2 or targets.shape != logits.shape[:1] or not len(targets):
         raise ValueError(f"accuracy takes (n, C) logits and (n,) targets, got {tuple(logits.shape)}, {tuple(targets.shape)}.")
-    return float((logits.argmax(dim=1) == targets).double().mean())
+    return int((logits.argmax(dim=1) == targets).sum()) / len(targets)
 
 
 def generalization_gap(train: Evaluation | float, test: Evaluation | float) -> float:

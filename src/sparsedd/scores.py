@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparsedd import _checks, _random, _restored
+from sparsedd._ambient import exact_on
 from sparsedd._parameters import drop_tied, parameters
 from sparsedd._shards import Place, is_sharded, local, wrap_like
 
@@ -81,7 +82,7 @@ class _Random:
         place = Place.of(parameter)
         draws = [self.draw(name, n, start) for start, n in place.runs()]
         every = draws[0] if len(draws) == 1 else np.concatenate(draws)
-        part = torch.from_numpy(every).reshape(place.size).to(local(parameter).device)
+        part = torch.from_numpy(every).reshape(place.size).to(exact_on(local(parameter).device))
         return wrap_like(part, parameter) if is_sharded(parameter) else part
 
     def draw(self, name: str, n: int, start: int = 0) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from sparsedd.cli._progress import Progress
 from sparsedd.experiments import FIGURES, PRESETS, Figure, Store, Tables
 from sparsedd.experiments._experiment import SCALES
 from sparsedd.experiments._figures._figure import claims_markdown, finish
-from sparsedd.sweeps._workers import watch, workers
+from sparsedd.sweeps._workers import spread, watch, workers
 
 EXAMPLES = """examples:
   sparsedd figure list                  all 49, a line each
@@ -102,7 +102,7 @@ def _compute(figure: Figure, runs: Path, options: argparse.Namespace) -> None:
             by_level = levels < total  # afterwards come nets with other weights, and lines through the landscape
             count = ("levels", total, levels) if by_level else ("nets", len(tasks), 0)
             with Progress(figure.label, *count) as progress:
-                for done in watch(pool, tasks):
+                for done in watch(pool, spread(tasks)):
                     levels = count_levels()
                     progress.update(levels if by_level else done)
                     if levels > said or (levels == total and done == len(tasks)):

@@ -54,7 +54,8 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: int | None, out: Pat
         metavar="P",
         help="how many share the work (default: one for each core; one with a GPU or a fleet)",
     )
-    parser.add_argument("--device", default=None if figure else "cpu", metavar="NAME", help="where to train (default: cpu)")
+    says = "where to train (default: cpu); cuda is all GPUs of the machine, which processes take in turns"
+    parser.add_argument("--device", default=None if figure else "cpu", metavar="NAME", help=says)
     unset = None if figure else False
     parser.add_argument("--fleet", action="store_true", default=unset, help="train nets of one shape as one: for a GPU")
     says = "say what would run and what is there; write nothing"

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from sparsedd.experiments._experiment import SCALES, family_of
 from sparsedd.experiments._figures._panel import name_flips
 from sparsedd.experiments._run_fleet import work_fleet
 from sparsedd.report import combine, describe_last_level, read_experiments, write_report
-from sparsedd.sweeps._workers import watch, workers
+from sparsedd.sweeps._workers import spread, watch, workers
 
 EXAMPLES = """examples:
   sparsedd run lenet-digits --scale smoke --out try           seconds: it shows that everything is there
@@ -70,8 +71,8 @@ def command(options: argparse.Namespace) -> None:
     began, done = time.perf_counter(), 0
     size = f"{preset.levels} levels × {len(wanted)} seed{'s' * (len(wanted) > 1)}"
     print(f"{preset.name}, {preset.scale} scale: {size}, in {options.out}", flush=True)
-    task = work_fleet if options.fleet else experiments.work
-    tasks = [partial(task, wanted[k::count], runs, device=options.device) for k in range(count)]
+    task: Callable[..., Any] = work_fleet if options.fleet else experiments.work
+    tasks = spread(partial(task, wanted[k::count], runs, device=options.device) for k in range(count))
     levels = {experiment: Store(runs, experiment).levels() for experiment in wanted}
     there, total = sum(map(len, levels.values())), len(wanted) * preset.levels
     with workers(count) as pool, Progress(options.preset, "levels", total, there) as progress:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from sparsedd import _checks
+from sparsedd._ambient import exact_on
 
 #: ``(inputs (b, c, h, w), draws (b, 4) from U[0, 1), fill (c, 1, 1)) -> inputs``; fill is a black pixel.
 Augmentation: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -100,7 +101,7 @@ class RandomResizedCrop:
 
     def __call__(self, inputs: Tensor, draws: Tensor, fill: Tensor) -> Tensor:
         b, c, h, w = inputs.shape
-        u = draws.double()
+        u = draws.to(exact_on(draws.device)).double()
         area = h * w * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 0])
         low, high = log(self.ratio[0]), log(self.ratio[1])
         ratio = (low + (high - low) * u[:, 1]).exp()
@@ -114,5 +115,5 @@ class RandomResizedCrop:
             ],
             dim=1,
         )
-        grid = affine_grid(theta.to(inputs.dtype), [b, c, self.size, self.size], align_corners=False)
+        grid = affine_grid(theta.to(inputs.dtype).to(inputs.device), [b, c, self.size, self.size], align_corners=False)
         return grid_sample(inputs, grid, padding_mode="border", align_corners=False)

@@ -21,7 +21,7 @@ from sparsedd.experiments._run import run
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import EVALUATION_BATCH, in_order, sgd, train
-from sparsedd.metrics import Evaluation, evaluate
+from sparsedd.metrics import Evaluation
 from sparsedd.sweeps._json import build
 from sparsedd.sweeps._record import Curves, Record
 from sparsedd.sweeps._store import check_fit
@@ -123,7 +123,8 @@ def redense(
         check_fit(store.momentum_path(level), momentum, dict(model.named_parameters()))
     execution = task.execution(model, Mask.dense(model, task.names))
     optimizer, rate = sgd(execution.model, experiment, momentum), factor * task.rate(task.steps - 1)
-    [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
+    with task.arithmetic():
+        [dense] = train(execution, optimizer, start=task.steps, epochs=2 * experiment.epochs, rate=lambda step: rate)
     execution.give_back_()
     before: Record = store.levels()[level]
     record = Redense(level, before.sparsity, factor, before.curves, dense, time.perf_counter() - began)
@@ -222,10 +223,11 @@ def interpolation(
 
     def measure(task: Task) -> list[Line]:
         def both(model: nn.Module) -> tuple[Evaluation, Evaluation]:
-            return evaluate(model, in_order(task.train)), evaluate(model, in_order(task.test))
+            return task.evaluate(model, task.train), task.evaluate(model, task.test)
 
         def recalibrate(model: nn.Module) -> None:
-            update_bn(in_order(task.train, EVALUATION_BATCH), model)  # whose statistics are means over batches
+            with task.autocast():
+                update_bn(in_order(task.train, EVALUATION_BATCH), model)  # whose statistics are means over batches
 
         ends = Store(out, experiment).weights(level), redense_weights(experiment, level, out, factor)
         values = landscape.interpolate(deepcopy(task.original), *ends, both, alphas, recalibrate)
@@ -259,7 +261,7 @@ def directions(
 
     def measure(task: Task) -> list[Line]:
         def train(model: nn.Module) -> tuple[Evaluation, None]:
-            return evaluate(model, in_order(task.train)), None
+            return task.evaluate(model, task.train), None
 
         model = deepcopy(task.original)
         model.load_state_dict(redense_weights(experiment, level, out, factor))
@@ -279,7 +281,9 @@ def _measure_lines(kind: str, place: Place, device: str | torch.device, measure:
     made_of = [store.digest(place.level), record.dense.train_loss[-1]]
     if (lines := store.kept(path, kind, made_of, _parse_lines)) is not None:
         return lines
-    lines = measure(Task(place.experiment, device))
+    task = Task(place.experiment, device)
+    with task.arithmetic():
+        lines = measure(task)
     store.keep(path, kind, {}, {"of": made_of, "lines": [asdict(line) for line in lines]})
     return lines
 

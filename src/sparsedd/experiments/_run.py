@@ -82,8 +82,9 @@ class Run(Sweep):
     @undisturbed()
     def finish(self, levels: Iterator[Level]) -> Record | None:
         """Train the next of the levels, and return its record; None if there is none."""
-        level = next(levels, None)
-        return None if level is None else self.task.retrain(level, self.model)
+        with self.task.arithmetic():
+            level = next(levels, None)
+            return None if level is None else self.task.retrain(level, self.model)
 
     def _same(self) -> bool:
         return (self.path / "config.json").exists()  # what is in it, the store has compared

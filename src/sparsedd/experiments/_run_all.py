@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -12,7 +13,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._labels import make_labels
 from sparsedd.experiments._run import run
 from sparsedd.sweeps._record import Record
-from sparsedd.sweeps._workers import WHY_DEAD, pinned
+from sparsedd.sweeps._workers import WHY_DEAD, pinned, spread
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def run_all(
         Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, MPI, Slurm. None
         runs one experiment after the other, here.
     device
-        Where to train.
+        Where to train. With an executor, ``"cuda"`` means all GPUs of a machine: the tasks take them in turns.
 
     Returns
     -------
@@ -72,7 +73,8 @@ def run_all(
     failed: dict[Experiment, Exception] = {}
     try:
         if executor is not None:
-            futures |= {e: executor.submit(work, [e], out, device=device) for e in wanted}
+            tasks = spread([partial(work, [e], out, device=device) for e in wanted])
+            futures |= {e: executor.submit(task) for e, task in zip(wanted, tasks, strict=True)}
         for e in wanted:
             try:
                 results[e] = futures[e].result()[e] if futures else list(run(e, out, device=device))

@@ -100,7 +100,7 @@ def group_fleets(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
     return list(groups.values())
 
 
-def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], device: str | torch.device) -> None:
+def work_fleet(experiments: Iterable[Experiment], out: str | os.PathLike[str], *, device: str | torch.device) -> None:
     """Run experiments as fleets in a worker process, on one thread."""
     for group in group_fleets(experiments):
         pinned(deque, run_fleet(group, out, device=device), 0)
@@ -121,7 +121,8 @@ def _finish_level(number: int, sweeps: Sequence[Run]) -> None:
         for group in groups.values():
             sweeps, levels = zip(*group, strict=True)
             tasks, models = [sweep.task for sweep in sweeps], [sweep.model for sweep in sweeps]
-            retrain(FleetExecution(tasks, models, [level.mask for level in levels]), tasks, levels)
+            with tasks[0].arithmetic():
+                retrain(FleetExecution(tasks, models, [level.mask for level in levels]), tasks, levels)
 
 
 class FleetExecution(Execution):

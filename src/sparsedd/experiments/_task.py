@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
@@ -20,10 +20,11 @@ from sparsedd._noisy_labels import NoisyLabels
 from sparsedd._prunable import prunable
 from sparsedd._pruner import Pruner
 from sparsedd.data import DATASETS, Batches, Data
+from sparsedd.experiments._arithmetic import arithmetic, autocast
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own, OwnData, call_with, calm, has_default, seeded, takes
-from sparsedd.experiments._train import Execution, autocast, in_order, sgd, train
-from sparsedd.metrics import evaluate
+from sparsedd.experiments._train import Execution, Samples, in_order, sgd, train
+from sparsedd.metrics import Evaluation, evaluate
 from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
@@ -111,7 +112,7 @@ class Task:
                 f"{function!r} must return the same weights each time that it is called with the same seed: let it take seed, "
                 "and end with sparsedd.models.initialize_(model, seed), or draw from a generator of its own."
             )
-        with torch.no_grad():
+        with torch.no_grad(), self.arithmetic(), self.autocast():
             logits = _checks.output(deepcopy(made).float().to(device).eval()(self.train[0][:2]))
         if logits.dim() != 2 or logits.shape[1] < given["num_classes"]:
             wanted = f"logits (b, {given['num_classes']}) of inputs (b, ...)"
@@ -148,14 +149,15 @@ class Task:
         if e.pruner.score == "gradient" or isinstance(e.pruner.score, Own):
             key = ("gradient batch", e.seed, source + 1)  # one batch for a net: one-shot levels are nested
             samples = torch.from_numpy(_random.permutation(key, len(self.flipped))[: e.batch_size])
-            with seeded(e.model, "score", e.seed, source):
+            with seeded(e.model, "score", e.seed, source), self.autocast():
                 scores.accumulate_(model, [self.batches.sample(samples, -source - 1)], cross_entropy)
         return prune(e.pruner)
 
     def check(self) -> None:
         """Prune the original net once: what is wrong with a score of the user's own is an error before any training."""
         dense = Mask.dense(self.original, self.names)
-        self.prune(self.original, 0, lambda pruner: pruner._prune(self.original, dense))
+        with self.arithmetic():
+            self.prune(self.original, 0, lambda pruner: pruner._prune(self.original, dense))
 
     def measure(self, model: nn.Module, curves: Curves) -> dict[str, float | None]:
         """Return the measures of a level."""
@@ -175,8 +177,20 @@ class Task:
         """Measure training accuracy on a part of the samples."""
         if not where.any():
             return None
-        with autocast(self.experiment.precision, where.device):
-            return evaluate(model, in_order((self.train[0][where], self.train[1][where]))).accuracy
+        return self.evaluate(model, (self.train[0][where], self.train[1][where])).accuracy
+
+    def evaluate(self, model: nn.Module, samples: Samples) -> Evaluation:
+        """Measure a net on samples, as training does."""
+        with self.autocast():
+            return evaluate(model, in_order(samples))
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the block in which everything of a level is computed."""
+        return arithmetic(self.experiment.precision, self.flipped.device)
+
+    def autocast(self) -> torch.autocast:
+        """Return the block in which a net is called."""
+        return autocast(self.experiment.precision, self.flipped.device)
 
 
 def retrain(execution: Execution, tasks: Sequence[Task], levels: Sequence[Level]) -> list[Record]:

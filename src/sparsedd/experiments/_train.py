@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from sparsedd._mask import Mask
 from sparsedd._parameters import parameters
 from sparsedd._perceptron import Perceptron
 from sparsedd.data import Batches
+from sparsedd.experiments._arithmetic import autocast
 from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import seeded
 from sparsedd.metrics import Evaluation, evaluate
@@ -56,7 +56,7 @@ class Execution:
     ) -> None:
         self.began: float = time.perf_counter()
         self.models, self.mask, self.experiment, self.batches = [model], mask, experiment, batches
-        on_gpu = batches.targets.is_cuda
+        on_gpu = batches.targets.device.type != "cpu"
         self.model, rest = sparse.compact(model, mask, below=0.0 if on_gpu else experiment.sparse_below)
         self.rest = None if rest is None or rest.density == 1 else rest
         self._perceptron = Perceptron.of(self.model, torch.bfloat16 if experiment.precision == "bfloat16" else None)
@@ -132,8 +132,7 @@ def train(
     """
     e, n = execution.experiment, len(execution.batches)
     measured: list[tuple[int, list[tuple[Evaluation, Evaluation]]]] = []
-    drawn = seeded(e.model, "train", e.seed, start, epochs)
-    with drawn, tensor_cores(e.precision, execution.batches.targets.device):
+    with seeded(e.model, "train", e.seed, start, epochs):
         for epoch in range(start // n, epochs):
             execution.model.train()
             first = max(start, epoch * n)
@@ -165,26 +164,6 @@ def in_order(samples: Samples, size: int | None = None) -> Iterator[Samples]:
     if size is None:
         size = EVALUATION_BATCH if inputs.device.type == "cpu" else 10 * EVALUATION_BATCH
     return zip(inputs.split(size), labels.split(size, dim=-1), strict=True)
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return a block in which products are in bfloat16, where the precision says so."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@contextmanager
-def tensor_cores(precision: str, device: torch.device) -> Iterator[None]:
-    """Have CUDA round the factors of float32 products to TF32 inside the block, or not, as the precision says."""
-    cudnn: Any = torch.backends.cudnn
-    backends = (torch.backends.cuda.matmul, cudnn.conv) if device.type == "cuda" else ()
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        for backend, was in zip(backends, before, strict=True):
-            backend.fp32_precision = was
 
 
 def _feature_major(inputs: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from threading import Lock, Thread
@@ -108,11 +108,23 @@ def _end(pool: ProcessPoolExecutor) -> None:
             process.kill()
 
 
-def pinned(function: Callable[..., T], *arguments: Any) -> T:
+def spread(tasks: Iterable[partial[T]]) -> list[partial[T]]:
+    """Have tasks whose ``device`` is ``"cuda"`` and no number take the GPUs in turns, those of the machine that does them."""
+    return [partial(_take_turn, k, task) for k, task in enumerate(tasks)]
+
+
+def _take_turn(turn: int, task: partial[T]) -> T:
+    device = _checks.device("device", task.keywords["device"])
+    if device.index is None and device.type != "cpu":
+        device = torch.device(device.type, turn % torch.get_device_module(device).device_count())
+    return task(device=device)
+
+
+def pinned(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Call a function on one thread; when the last such call of this process is done, it has its threads again."""
     _Pinned.begin()
     try:
-        return function(*arguments)
+        return function(*arguments, **named)
     finally:
         _Pinned.end()
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from sparsedd.experiments._run_all import work
 from sparsedd.experiments._run_fleet import group_fleets, work_fleet
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import Tables
-from sparsedd.sweeps._workers import pinned
+from sparsedd.sweeps._workers import pinned, spread
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -145,7 +145,7 @@ class Figure:
         seed: int = 0,
         device: str | torch.device = "cpu",
         fleet: bool = False,
-    ) -> Iterator[list[Callable[[], object]]]:
+    ) -> Iterator[list[partial[Any]]]:
         """Yield what is to be computed, in stages: the calls of one may be made side by side, all before the next is asked for.
 
         Sweeps come first, then the nets with other weights or without their masks, at the landmarks that the sweeps show.
@@ -165,12 +165,12 @@ class Figure:
         for with_tickets in (False, True):
             chosen = [e for e in members if (e.tickets_of is not None) == with_tickets]
             if fleet and chosen:
-                yield [partial(work_fleet, group, runs, device) for group in group_fleets(chosen)]
+                yield [partial(work_fleet, group, runs, device=device) for group in group_fleets(chosen)]
             elif chosen:
                 yield [partial(work, [experiment], runs, device=device) for experiment in chosen]
         places = self._places(runs, members)
         for make in NETS.get(self.drawing.needs or "", ()):
-            yield [partial(pinned, make, *place, device) for place in places]
+            yield [partial(pinned, make, *place, device=device) for place in places]
 
     def tables(self, runs: PathLike, seeds: int | None = None, *, seed: int = 0) -> Tables:
         """Return the numbers behind the picture, of runs that are complete."""
@@ -298,8 +298,9 @@ def reproduce(
     ['cannot be told', 'cannot be told', 'cannot be told']
     """
     _checks.kind("figure", figure, Figure, "a Figure such as FIGURES['13']")
-    _checks.device("device", device)
-    if executor is not None:
+    if executor is None:
+        _checks.device("device", device)
+    else:
         _checks.executor("executor", executor)
     runs = _checks.path("out", out) / "runs" if runs is None else runs
     for calls in figure.stages(runs, seeds, seed=seed, device=device, fleet=fleet):
@@ -307,7 +308,7 @@ def reproduce(
             for call in calls:
                 call()
         else:
-            for future in [executor.submit(call) for call in calls]:
+            for future in [executor.submit(call) for call in spread(calls)]:
                 future.result()
     return finish(figure, out, figure.tables(runs, seeds, seed=seed))
 
