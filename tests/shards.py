@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers import bits, filled
+from helpers import bits, filled, risen
 from torch import distributed as dist
 from torch import nn
 from torch.distributed import checkpoint as dcp
@@ -30,7 +30,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.functional import cross_entropy
 
-from sparsedd import Mask, Pruner, Rewinder, Sweep, _selection, convert, landscape, metrics, prunable, scores, sparse
+from sparsedd import Mask, Pruner, Rewinder, Sweep, _files, _selection, convert, landscape, metrics, prunable, scores, sparse
 from sparsedd._shards import local, take_part
 
 SCORES = {"magnitude": "magnitude", "gradient": "gradient", "random": scores.random(3)}
@@ -433,11 +433,50 @@ def files(scene: Scene) -> None:
     complete = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     scene.check("full state", convert.from_state_dict(complete) == Mask.nonzero(model))
     scene.check("distance of full state", metrics.learning_distance(complete, model) == 0)
+    writing(scene)
     told = scene.tell(start.save, "/proc/no/such/place")
     scene.check(
         f"no place: {told}",
         told.startswith("RuntimeError: the first of" if scene.rank else ("OSError", "FileNotFoundError", "PermissionError")),
     )
+
+
+def writing(scene: Scene) -> None:
+    """Few of 16 whole tensors are in memory at a time. What goes wrong on the first rank raises on all; the old file stays."""
+
+    def failing(count: int) -> Callable[..., Any]:
+        calls = iter(range(count))
+        return lambda tensor: read(tensor) if next(calls, None) is not None else (_ for _ in ()).throw(OSError(28, "full"))
+
+    def replacing(*paths: Any) -> None:
+        os.replace = replace
+        raise FileNotFoundError  # as when another writer has cleared the temporary file away
+
+    big = filled(nn.Sequential(*(nn.Linear(640, 640, bias=False) for _ in range(16))))
+    size = 4 * 640 * 640
+    path, plain = scene.out / f"big.{scene.size}", scene.out / f"big.{scene.size}.plain.{scene.rank}"
+    Rewinder(step=2, model=big).save(plain)
+    start = Rewinder(step=2, model=layers(big, scene.mesh))
+    start.save(path)
+    scene.check("bytes", path.read_bytes() == plain.read_bytes())
+    rose = risen(lambda: start.save(path))
+    scene.check(f"memory rises by {rose / size:.1f} tensors", rose < 8 * size)
+    read, replace = _files._read_bytes, os.replace
+    for count in (0, 3, 7):
+        _files._read_bytes = failing(count) if scene.rank == 0 else read
+        told = scene.tell(start.save, path)
+        _files._read_bytes = read
+        scene.check(
+            f"full: {told}", told.startswith("RuntimeError: the first of" if scene.rank else "OSError: [Errno 28] full")
+        )
+        scene.check("the old file", path.read_bytes() == plain.read_bytes())
+    if scene.rank == 0:
+        path.unlink()
+        os.replace = replacing  # type: ignore[assignment]
+    start.save(path)
+    scene.check("written again", path.read_bytes() == plain.read_bytes())
+    dist.barrier(scene.mesh.get_group())
+    scene.check("no other file", len(list(scene.out.glob(f"*big.{scene.size}*"))) == 1 + scene.size)
 
 
 def sweep(scene: Scene) -> None:

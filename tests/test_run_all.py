@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -283,19 +284,30 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, way):
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "many-machines.md"
 
 
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.M | re.S)
+PRINTED = r"(seed \d: 3 levels, test accuracy \d+\.\d%\n){4}"
+
+
+def run_block(number, folder, warnings="error"):
+    """What a script of the page prints, which computes all, in a folder of its own."""
+    (name,) = re.findall(r"\A# (\w+\.py)$", BLOCKS[number], flags=re.M)
+    (folder / name).write_text(BLOCKS[number])
+    (own := folder / name.removesuffix(".py")).mkdir()
+    environment = {"PATH": "", "HOME": str(folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-W", warnings, folder / name]
+    done = subprocess.run(command, cwd=own, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_page_runs_and_both_ways_give_the_same(tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.M | re.S)
-    environment = {"PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
-    printed = []
-    for block in blocks[:2]:
-        (name,) = re.findall(r"\A# (\w+\.py)$", block, flags=re.M)
-        (tmp_path / name).write_text(block)
-        (folder := tmp_path / name.removesuffix(".py")).mkdir()  # each computes all, in a folder of its own
-        command = [sys.executable, "-W", "error", tmp_path / name]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    assert re.fullmatch(r"(seed \d: 3 levels, test accuracy \d+\.\d%\n){4}", printed[0])
-    assert printed[0] == printed[1]
-    for block in blocks[2:]:  # these want a cluster: the call, at least, is right
+    printed = run_block(0, tmp_path)
+    assert re.fullmatch(PRINTED, printed)
+    assert run_block(1, tmp_path) == printed
+    for block in BLOCKS[3:]:  # these want a cluster: the call, at least, is right
         assert re.search(r"run_all\(wanted, \"/shared/runs\", (executor|client\.get_executor\(\))\)", block)
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="Ray, which no extra of ours brings, is not installed")
+def test_ray_gives_the_same(tmp_path):
+    assert run_block(0, tmp_path) == run_block(2, tmp_path, warnings="ignore")

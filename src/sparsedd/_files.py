@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ _SEAL = b'{\\"sha256\\":\\"'  # how the JSON of the metadata begins inside the J
 _BLANK = b"0" * 64
 _BEGINNING = 1024  # where the seal is
 _LONGEST = 100_000_000  # bytes of a header, for safetensors
+Read: TypeAlias = Callable[[], Iterable[Tensor]]
 _begun: set[Path] = set()  # what this process is writing
 
 
@@ -31,9 +32,20 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     _replace(Path(path), lambda file: file.write(data))
 
 
-def write_sealed(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], content: Any) -> None:
-    """Replace the file, as :func:`write` does, by what :func:`seal` returns, made of one tensor after the other."""
-    _replace(Path(path), lambda file: _write_sealed(file, kind, tensors, content))
+def write_sealed(
+    path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], content: Any, read: Read | None = None
+) -> None:
+    """Replace the file, as :func:`write` does, by what :func:`seal` returns, made of one tensor after the other.
+
+    ``read`` gives them in the order of :func:`list_names`, if they are to be made as they are written; a file that has to be
+    written again reads again.
+    """
+    _replace(Path(path), lambda file: _write_sealed(file, kind, tensors, content, read))
+
+
+def list_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """List the names of tensors in the order of a file."""
+    return _lay_out(tensors, {"sparsedd": ""})[1]  # safetensors has no metadata without a key
 
 
 def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -116,16 +128,16 @@ def seal(kind: str, tensors: Mapping[str, Tensor], content: Any) -> bytes:
     return file.getvalue()
 
 
-def _write_sealed(file: BinaryIO, kind: str, tensors: Mapping[str, Tensor], content: Any) -> None:
+def _write_sealed(file: BinaryIO, kind: str, tensors: Mapping[str, Tensor], content: Any, read: Read | None = None) -> None:
     metadata = {"sha256": _BLANK.decode(), "kind": kind, "version": VERSION, "content": content}
     head, names = _lay_out(tensors, {"sparsedd": json.dumps(metadata, separators=(",", ":"))})
     file.write(head)
     sha = hashlib.sha256(head)
-    for name in names:
-        data = _read_bytes(tensors[name])
+    for tensor in read() if read else map(tensors.__getitem__, names):
+        data = _read_bytes(tensor)
         file.write(data)
         sha.update(data)
-        del data  # before the next is read
+        del data, tensor  # before the next is read
     file.seek(head.find(_SEAL) + len(_SEAL))
     file.write(sha.hexdigest().encode())
 

@@ -133,7 +133,8 @@ class Rewinder:
         path = _checks.path("path", path)
         tensors: dict[str, Tensor] = {}
         content = {"step": self.step, "parts": _encode(self._parts, "", tensors, {})}
-        write_once(tensors, lambda whole: _files.write_sealed(path, "rewinder", whole, content))
+        names = _files.list_names(tensors)
+        write_once(tensors, names, lambda read: _files.write_sealed(path, "rewinder", tensors, content, read))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

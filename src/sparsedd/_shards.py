@@ -6,6 +6,7 @@ processes tell each other are sums of short vectors, and the bits of a new mask.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -145,27 +146,40 @@ def _all_reduce(vector: Any, groups: Sequence[Any], device: str) -> Any:
     return total.cpu().numpy().reshape(vector.shape)
 
 
-def write_once(tensors: Mapping[str, Any], write: Callable[[dict[str, Tensor]], object]) -> None:
-    """Write whole tensors on the first of the processes that they are sharded over; return, or raise, on all when it has."""
-    sharded = next((t for t in tensors.values() if is_sharded(t)), None)
-    if sharded is None:
-        write(dict(tensors))
+def write_once(
+    tensors: Mapping[str, Any], names: Sequence[str], write: Callable[[Callable[[], Iterator[Tensor]]], object]
+) -> None:
+    """Write whole tensors on the first of the processes that they are sharded over; return, or raise, on all when it has.
+
+    ``write`` gets a function that reads them, in the order of the names, and may call it again. Each is made whole, by all
+    processes, when its turn comes.
+    """
+    parts = [tensors[name] for name in names]
+    wholes: Iterator[Tensor] = iter(())
+
+    def read() -> Iterator[Tensor]:
+        nonlocal wholes
+        tell(1, 0)
+        wholes = map(make_whole, parts)
+        return wholes
+
+    def tell(again: int, failed: int) -> Any:
+        return _all_reduce(np.array([again, failed]), groups, mesh.device_type) if groups else None
+
+    mesh: Any = max((part.device_mesh for part in parts if is_sharded(part)), key=lambda mesh: mesh.size(), default=None)
+    groups = [mesh.get_group(i) for i in range(mesh.ndim) if mesh.size(i) > 1] if mesh else []
+    if not groups or not any(mesh.get_coordinate()):
+        try:
+            write(read)
+        except BaseException:
+            deque(wholes, maxlen=0)  # the others are at those that are left
+            tell(0, 1)
+            raise
+        tell(0, 0)
         return
-    first, failed = not any(sharded.device_mesh.get_coordinate()), False
-    try:
-        whole = {}
-        for name, tensor in tensors.items():  # one after the other, of which the others keep none
-            here = make_whole(tensor)
-            if first:
-                whole[name] = here.cpu().contiguous()
-        if first:
-            write(whole)
-    except BaseException:
-        failed = True
-        raise
-    finally:
-        others = int(sum_over([int(failed)] * len(tensors), [Place.of(tensor) for tensor in tensors.values()]))
-    if others:
+    while (heard := tell(0, 0))[0]:
+        deque(map(make_whole, parts), maxlen=0)
+    if heard[1]:
         raise RuntimeError("the first of the processes that the model is sharded over could not write: it says why.")
 
 

@@ -37,7 +37,7 @@ def run_all(
     out
         The folder, as for :func:`run`.
     executor
-        Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, MPI, Slurm. None
+        Any :class:`concurrent.futures.Executor`: a pool of processes, Dask's ``Client.get_executor()``, Ray, MPI, Slurm. None
         runs one experiment after the other, here.
     device
         Where to train. With an executor, ``"cuda"`` means all GPUs of a machine: the tasks take them in turns.
