@@ -165,4 +165,4 @@ def split(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the same slices flat, each copied if its rows do not lie one after the other; never a tensor as a whole."""
     for views in split(*tensors):
-        yield tuple(view.reshape(-1) for view in views)
+        yield views if views[0].dim() == 1 else tuple(view.reshape(-1) for view in views)
