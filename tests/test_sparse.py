@@ -222,3 +222,24 @@ def test_no_function_touches_the_warnings_filters():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 assert not re.search("catch_warnings|simplefilter|filterwarnings", ast.unparse(node)), f"{path}: {node.name}"
+
+
+@given(st.sampled_from([0.01, 0.05, 0.1]), st.sampled_from([torch.float32, torch.float64]), st.booleans())
+def test_a_pattern_made_once_and_one_of_the_weights_give_the_same_bits(density, dtype, narrow):
+    generator = torch.Generator().manual_seed(0)
+    layer = sparse.SparseLinear(nn.Linear(40, 30, dtype=dtype), torch.rand(30, 40, generator=generator) < density)
+    if narrow:
+        layer.narrow_()
+    g, x = (torch.randn(n, 9, generator=generator).to(dtype) for n in layer.shape)
+    values = layer.values.detach()
+    csr = torch.sparse_csr_tensor(layer.row_starts, layer.columns, values, layer.shape, check_invariants=False)
+    expected = torch.sparse.sampled_addmm(csr, g, x.t(), beta=0.0).values()
+    pattern = layer._pattern()
+    for found in (layer.sampled(g, x), layer.sampled(g, x, pattern), layer.sampled(g, x, pattern)):
+        assert torch.equal(found, expected)
+    alone = [(row[:, None] * x[columns]).sum(0) for row, columns in zip(*_rows(layer, values), strict=True)]
+    torch.testing.assert_close(layer.product(x, layer.values).detach(), torch.stack(alone))
+
+
+def _rows(layer: sparse.SparseLinear, values: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    return [t.split(layer.row_starts.diff().tolist()) for t in (values, layer.columns)]

@@ -110,6 +110,7 @@ class _Sparse:
     def __init__(self, layer: SparseLinear) -> None:
         assert layer.bias is not None
         self.layer, self.values, self.bias = layer, layer.values, layer.bias
+        self.pattern: Tensor | None = None
 
     def ready(self, h: Tensor) -> Tensor:
         return h.to(self.values.dtype).contiguous()
@@ -118,7 +119,9 @@ class _Sparse:
         return self.layer.product(h, self.values).add_(self.bias[:, None])
 
     def accumulate(self, δ: Tensor, h: Tensor) -> None:
-        self.values.grad = self.layer.sampled(δ, h)
+        if self.pattern is None or self.pattern.shape != self.layer.shape:  # it may have been narrowed
+            self.pattern = self.layer._pattern()
+        self.values.grad = self.layer.sampled(δ, h, self.pattern)
         self.bias.grad = δ.sum(dim=1)
 
     def adjoint(self, δ: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ which suits both.
 import hashlib
 import warnings
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -111,7 +112,7 @@ class SparseLinear(nn.Module):
         if _checks.kind("inputs", x, Tensor, "a tensor").shape[-1:] != self.shape[1:]:
             width = x.shape[-1] if x.dim() else 1
             raise ValueError(f"a layer of {self.shape[1]} inputs got {width}: its inputs have shape {tuple(x.shape)}.")
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device.type):
             flat = x.reshape(-1, self.shape[1]).to(self.values.dtype)
             y: Tensor = _Linear.apply(flat, self.values, self.bias, self)
         return y.reshape(*x.shape[:-1], self.shape[0])
@@ -145,15 +146,18 @@ class SparseLinear(nn.Module):
         """Compute Wᵀ g = ∂L/∂x."""
         return _weighted_sums(g, values.index_select(0, self.by_column), self.rows, self.column_starts)
 
-    def sampled(self, g: Tensor, x: Tensor) -> Tensor:
-        """Compute g xᵀ at the kept places: ∂L/∂values."""
+    def sampled(self, g: Tensor, x: Tensor, pattern: Tensor | None = None) -> Tensor:
+        """Compute g xᵀ at the kept places: ∂L/∂values; who does it again and again has made the pattern once."""
         if len(self.places):
             return (g @ x.t()).flatten().index_select(0, self.places)
-        pattern = torch.sparse_csr_tensor(
-            self.row_starts, self.columns, self.values.detach(), self.shape, check_invariants=False
-        )
-        sampled: Tensor = torch.sparse.sampled_addmm(pattern, g, x.t(), beta=0.0)  # 0: without the pattern's values
+        pattern = self._pattern() if pattern is None else pattern
+        sampled: Tensor = torch.sparse.sampled_addmm(pattern, g, x.t(), beta=0.0)
         return sampled.values()
+
+    def _pattern(self) -> Tensor:
+        """Return the kept places as a CSR matrix of zeros."""
+        zeros = torch.zeros_like(self.values, requires_grad=False)
+        return torch.sparse_csr_tensor(self.row_starts, self.columns, zeros, self.shape, check_invariants=False)
 
 
 class _Linear(torch.autograd.Function):
@@ -173,16 +177,22 @@ class _Linear(torch.autograd.Function):
         xt, values = ctx.saved_tensors
         layer: SparseLinear = ctx.layer
         gt = gradient.t().contiguous()
-        with torch.autocast(gt.device.type, enabled=False):
+        with _without_autocast(gt.device.type):
             grad_x = layer.adjoint(gt, values).t() if ctx.needs_input_grad[0] else None
             grad_values = layer.sampled(gt, xt) if ctx.needs_input_grad[1] else None
             grad_bias = gt.sum(dim=1) if ctx.needs_input_grad[2] else None
         return grad_x, grad_values, grad_bias, None
 
 
+def _without_autocast(kind: str) -> AbstractContextManager[object]:
+    """Return a block without autocast on a kind of device; to enter torch's takes as long as a small product."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
 def _weighted_sums(table: Tensor, weights: Tensor, index: Tensor, starts: Tensor) -> Tensor:
     """Sum, for each row i, weights[k] · table[index[k]] over k from starts[i] up to starts[i + 1]."""
     mode_sum, include_last = 0, True
+    weights = weights.detach()  # else torch prepares a backward pass that nobody will ask for
     sums: Tensor = torch.embedding_bag(table, index, starts, False, mode_sum, False, weights, include_last)[0]
     return sums
 
