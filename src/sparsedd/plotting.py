@@ -279,7 +279,8 @@ def _scale_axes(ax: "Axes | None", s: Array) -> "Axes":
     ax = _get_axes(ax)
     ax.set_xscale("log")
     ax.set_xlim(1.0 / 0.97, 0.97 * (1 - s[-1]))
-    most = min(9, max(2, int(1.5 * ax.get_position().width * ax.figure.get_figwidth())))  # as many as there is room for
+    width = ax.get_window_extent().width / ax.figure.dpi  # inches
+    most = min(9, max(2, int(1.5 * width)))  # as many as there is room for
     ticks = s[:: max(1, -(-len(s) // most))]
     ax.set_xticks(1 - ticks, labels=[_format_percent(tick) for tick in ticks], minor=False)
     ax.set_xticks([], minor=True)
