@@ -1,8 +1,11 @@
 """Pictures."""
 
+from itertools import pairwise
+
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from sparsedd import phases, plotting
 
@@ -120,3 +123,20 @@ def test_curves_of_another_length_are_refused():
         plotting.against_epoch({"test": ([1, 2], [1, 2, 3])})
     with pytest.raises(ValueError, match="train loss must have shape"):
         plotting.interpolation([0, 1], train_loss=[1], test_loss=[1, 1], train_accuracy=[1, 1], test_accuracy=[1, 1])
+
+
+@pytest.mark.parametrize("inches", [(4.9, 3.9), (9.6, 4.2)])
+def test_neither_ticks_nor_legend_cover_anything(inches):
+    sparsity, wave = 1 - 0.8 ** np.arange(35), np.sin(np.arange(35))
+    figure, ax = pyplot.subplots(figsize=inches, layout="constrained")
+    plotting.learning_distance(sparsity, 30 + wave, (1 - wave) / 2, ax=ax)
+    figure.canvas.draw()
+    labels = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(labels) >= 4
+    assert not any(a.overlaps(b) for a, b in pairwise(labels))
+    legend = figure.axes[1].get_legend().get_window_extent()
+    for side in figure.axes:
+        (line,) = side.get_lines()
+        assert not any(legend.contains(*point) for point in side.transData.transform(line.get_xydata()))
+    assert max(figure.axes[1].get_yticks()) == 100, "there is no higher accuracy"
+    pyplot.close(figure)

@@ -1,22 +1,28 @@
 """Everything that can be done to a model, in any order, beside a twin of plain tensors that knows nothing of sparsedd."""
 
 import copy
+import json
 import math
 import shutil
+import subprocess
+import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+import twins
 from helpers import batch, bits, net
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
+from twins import Twin
 
 from sparsedd import Mask, Pruner, Rewinder, metrics
 
@@ -168,3 +174,69 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     settings.default, max_examples=max(20, settings.default.max_examples // 10), stateful_step_count=25
 )
+
+
+# ---------------------------------------------------------------- the same on shards
+
+
+class ShardedLife(RuleBasedStateMachine):
+    """Each rule is done to a whole model here and to its shards in other processes: all bits and files are equal."""
+
+    ranks: ClassVar[list[subprocess.Popen[str]]]
+    folder: ClassVar[Path]
+
+    def do(self, act, *arguments):
+        for rank in self.ranks:
+            print(json.dumps([act, *arguments]), file=rank.stdin, flush=True)
+        told, distance = self.twin.do(act, *arguments)
+        for rank in self.ranks:
+            there, other = json.loads(rank.stdout.readline())
+            assert there == told
+            assert math.isclose(distance, other, rel_tol=1e-12, abs_tol=1e-12)
+
+    @initialize(seed=st.integers(0, 3))
+    def begin(self, seed):
+        self.twin = Twin(self.folder)
+        self.do("begin", seed)
+
+    def teardown(self):
+        if getattr(self, "twin", None) and self.twin.block:
+            self.do("release")
+
+    @rule(
+        score=st.sampled_from(["magnitude", "gradient", "random"]),
+        fraction=FRACTIONS,
+        scope=st.sampled_from(["global", "layer"]),
+    )
+    def prune(self, score, fraction, scope):
+        self.do("prune", score, str(fraction), scope)
+
+    @rule(act=st.sampled_from(["step", "step", "look", "apply", "keep_point", "save_and_load"]))
+    def act(self, act):
+        self.do(act)
+
+    @precondition(lambda self: not self.twin.block)
+    @rule(act=st.sampled_from(["enforce", "enforce", "rewind"]))
+    def act_outside(self, act):
+        self.do(act)
+
+    @precondition(lambda self: self.twin.block)
+    @rule()
+    def release(self):
+        self.do("release")
+
+
+@pytest.mark.hypothesis
+def test_shards_live_as_the_whole_does(tmp_path):
+    ShardedLife.folder = tmp_path / "whole"
+    ShardedLife.folder.mkdir()
+    command = [sys.executable, "-W", "ignore", twins.__file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    ShardedLife.ranks = [subprocess.Popen([*command, str(rank), "2", str(tmp_path)], **pipes) for rank in range(2)]
+    few = settings(settings.default, max_examples=max(10, settings.default.max_examples // 20), stateful_step_count=20)
+    try:
+        run_state_machine_as_test(ShardedLife, settings=few)
+    finally:
+        for rank in ShardedLife.ranks:
+            rank.kill()
+            rank.communicate()

@@ -98,7 +98,11 @@ def learning_distance(
     _draw_band(right, 1 - s, 100 * test, color=RED, label="test accuracy")
     right.set_ylabel("test accuracy (%)", color=_adapt(RED, ax))
     handles, labels = (a + b for a, b in zip(ax.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True))
-    right.legend(handles, labels, title=_format_spread(len(test)), framealpha=0.9)
+    for side in (ax, right):  # room for the legend, which would lie on one curve or the other
+        low, high = side.get_ylim()
+        side.set_yticks([tick for tick in side.get_yticks() if low <= tick <= high])
+        side.set_ylim(low, high + 0.25 * (high - low))
+    right.legend(handles, labels, title=_format_spread(len(test)), framealpha=0.9, loc="upper center", ncols=2)
     return ax
 
 
@@ -275,7 +279,9 @@ def _scale_axes(ax: "Axes | None", s: Array) -> "Axes":
     ax = _get_axes(ax)
     ax.set_xscale("log")
     ax.set_xlim(1.0 / 0.97, 0.97 * (1 - s[-1]))
-    ticks = s[:: max(1, -(-len(s) // 9))]
+    width = ax.get_window_extent().width / ax.figure.dpi  # inches
+    most = min(9, max(2, int(1.5 * width)))  # as many as there is room for
+    ticks = s[:: max(1, -(-len(s) // most))]
     ax.set_xticks(1 - ticks, labels=[_format_percent(tick) for tick in ticks], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_xlabel("sparsity (%)")
