@@ -45,6 +45,8 @@ def tests(smoke: bool) -> None:
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     rows = [{"tests of devices": line.strip("= ")} for line in (*failed, lines[-1])]
     report("gpu/tests", "SPARSEDD_DEVICE=cuda pytest tests/test_device.py", rows)
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:])
 
 
 def count(smoke: bool) -> None:

@@ -25,15 +25,11 @@ from torch.utils._pytree import tree_leaves
 
 REAL = os.environ.get("SPARSEDD_DEVICE")  # of a kind that torch finds
 CPU = torch.device("cpu")
-READS = {  # whose result, or its shape, the host has to know
-    *("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "bincount"),
-    *("_unique2", "unique_dim", "unique_consecutive"),
-}
+READS = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "bincount", "_unique2"}  # by the host
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 COPIES = {"copy_", "_to_copy", "_foreach_copy_"}
 FREE = {"detach", "alias", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}  # no kernel
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
-CASTS = {"masked_fill", "masked_fill_", "fill_", "fill"}  # which take a number in a CPU tensor, as pointwise operations do
 
 
 @dataclass
@@ -75,9 +71,7 @@ def _pretend(stack: ExitStack, kind: str, count: int, float64: bool) -> Events:
     if kind == "cuda":
         put(torch.cuda, "is_available", lambda: True)
         put(torch.cuda, "device_count", lambda: count)
-        put(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
         put(torch.cuda, "get_device_name", lambda *_: "a pretended device")
-        put(torch.cuda, "synchronize", lambda *_: events.waits.update(["synchronize"]))
     put(torch.xpu, "get_device_properties", lambda _: SimpleNamespace(has_fp64=float64))
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):  # torch's own look at CUDA
         put(torch.optim.Optimizer, name, lambda _: None)
@@ -89,8 +83,9 @@ def _pretend(stack: ExitStack, kind: str, count: int, float64: bool) -> Events:
     put(torch._C, "_group_tensors_by_device_and_dtype", lambda *a: _regrouped(group(*a)))
     stack.callback(torch._C._set_mkldnn_enabled, torch.backends.mkldnn.enabled)
     torch._C._set_mkldnn_enabled(False)  # its convolutions of torch 2.14 write beyond a channels-last tensor
-    for block in (_Python(events, kind, count), _Kernels(events, float64)):
-        stack.enter_context(block)
+    for mode in (_Python(), _Kernels()):
+        vars(mode).update(events=events, kind=kind, count=count, float64=float64)
+        stack.enter_context(mode)
     return events
 
 
@@ -118,6 +113,13 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and not leaf.is_meta]
 
 
+def _settle(tree: Any) -> Any:
+    for tensor in _tensors(tree):
+        if _device(tensor) is None:
+            _put(tensor, CPU)
+    return tree
+
+
 def _regrouped(groups: dict[Any, Any]) -> dict[Any, Any]:
     """The groups by device that optimizers and clipping make of tensors, by the labels."""
     found: dict[Any, Any] = {}
@@ -139,20 +141,9 @@ def _site() -> str:
 
 
 class _Python(TorchFunctionMode):
-    def __init__(self, events: Events, kind: str, count: int) -> None:
-        super().__init__()
-        self.events, self.kind, self.count = events, kind, count
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for tensor in _tensors((args, kwargs)):
-            if _device(tensor) is None:  # from before the block
-                _put(tensor, CPU)
-        out = self._called(func, args, kwargs)
-        for tensor in _tensors(out):
-            if _device(tensor) is None:
-                _put(tensor, CPU)
-        return out
+        _settle((args, kwargs))  # from before the block
+        return _settle(self._called(func, args, kwargs or {}))
 
     def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = getattr(func, "__name__", "")
@@ -215,10 +206,6 @@ class _Move(torch.autograd.Function):
 
 
 class _Kernels(TorchDispatchMode):
-    def __init__(self, events: Events, float64: bool) -> None:
-        super().__init__()
-        self.events, self.float64 = events, float64
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors, name = _tensors((args, kwargs)), func._schema.name.split("::")[1]
         found = {device for t in tensors if (device := _device(t)) is not None}
@@ -235,8 +222,7 @@ class _Kernels(TorchDispatchMode):
                 _put(tensor, place)
             if not self.float64 and place not in (None, CPU) and tensor.dtype == torch.float64:
                 raise TypeError(f"this device has no float64: {name}, {_site()}")
-        aliases = [a.alias_info for a in func._schema.arguments]
-        view = any(a is not None and not a.is_write for a in aliases) or name == "_unsafe_view"
+        view = name == "_unsafe_view" or any(a.alias_info and not a.alias_info.is_write for a in func._schema.arguments)
         self.events.launches[name] += bool(away) and name not in FREE and not view
         if not away and name in PRODUCTS:
             self.events.beside[f"{name} {_site()}"] += 1
@@ -252,11 +238,10 @@ class _Kernels(TorchDispatchMode):
             return
         if name in INDEXED:
             indices = [i for i in args[1] if i is not None]
-            masks = sum(i.dtype == torch.bool for i in indices)
-            self.events.waits[f"{name} by a mask {_site()}"] += masks
+            self.events.waits[f"{name} by a mask {_site()}"] += sum(i.dtype == torch.bool for i in indices)
             self.events.uploads[f"{name} by indices on the CPU {_site()}"] += sum(_device(i) == CPU for i in indices)
             tensors = [t for t in tensors if not any(t is i for i in indices)]
-        numbers = torch.Tag.pointwise in func.tags or name in CASTS or name.startswith(("_foreach", "_fused"))
+        numbers = torch.Tag.pointwise in func.tags or name.startswith(("_foreach", "_fused", "fill", "masked_fill"))
         numbers, written = numbers and {_device(t) for t in tensors} != {CPU}, args[0] if name.endswith("_") else None
         placed = {_device(t) for t in tensors if not (numbers and _device(t) == CPU and not t.dim() and t is not written)}
         if len(placed - {None}) > 1:

@@ -436,10 +436,15 @@ def test_sharded_models(process_group):
     assert both(work)
 
 
+def own_data() -> data.Data:
+    return data.blobs(shape=(1, 8, 8), train=60, test=20)
+
+
 EXPERIMENTS = {
     "lenet": LENET,
     "momentum": replace(LENET, precision="bfloat16", momentum=0.9, rewind_step=2),
     "gradient": replace(LENET, pruner=Pruner("gradient", scope="layer")),
+    "own data": replace(LENET, dataset=own_data, train_size=60, batch_size=30),
     "random, at once": replace(LENET, pruner=Pruner("random"), one_shot=True),
     "colour": replace(PRESETS["vgg16-cifar10"].scaled("smoke"), model=own_net, width=1.0, exclude=(), levels=2, milestones=()),
 }
