@@ -41,7 +41,7 @@ def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Bits]]:
 @torch.no_grad()
 def have_moved(weights: Mapping[str, tuple[Tensor, Bits]]) -> bool:
     """Check for pruned weights of this process that are not zero."""
-    return any(bool((w.masked_fill(kept, 0) != 0).any()) for p, keep in weights.values() for w, kept in keep.along(local(p)))
+    return any(bool((w.bool() > kept).any()) for p, keep in weights.values() for w, kept in keep.along(local(p)))
 
 
 def have_moved_anywhere(weights: Mapping[str, tuple[Tensor, Bits]], moved: bool = False) -> bool:
