@@ -21,7 +21,7 @@ FIGURES = {  # the picture beside a script: that of the figure it is about, wher
 }
 INDEX = """# Examples
 
-One idea each, in 15 to 40 lines. Without arguments a script takes seconds, needs no data file, and shows that everything is
+One idea each, in 15 to 60 lines. Without arguments a script takes seconds, needs no data file, and shows that everything is
 there: `smoke` scale. `--scale small` shows the phenomenon, and `--out` says where to. The pictures are of the results that are
 kept in `results/`.
 
