@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from sparsedd import Mask, Pruner, landscape, metrics, scores
+from sparsedd import Mask, Pruner, Sweep, landscape, metrics, scores
 from sparsedd.metrics import Evaluation, learning_distance
+from sparsedd.sweeps import FINETUNING, StoredSweep
 
 seeds = st.integers(0, 10**6)
 
@@ -396,3 +397,153 @@ def test_samples_are_counted_exactly():
     batch = torch.tensor([[0.0, 1.0]]).expand(n, 2), torch.ones(n, dtype=torch.int64)
     parts = zip(*(tensor.split(2**23) for tensor in batch), strict=True)
     assert metrics.evaluate(nn.Identity(), parts, loss=lambda logits, targets: 0.0).accuracy == 1.0
+
+
+# ---------------------------------------------------------------- margins and entropy
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), seeds)
+def test_margins_are_those_of_a_loop_over_samples_whatever_the_batches(sizes, seed):
+    model, every = net(seed), [batch(k, n) for k, n in enumerate(sizes)]
+    found, expected = metrics.margins(model, iter(every)), []
+    for x, y in ((x, y) for xs, ys in every for x, y in zip(xs, ys, strict=True)):
+        logits = model(x[None])[0].tolist()
+        expected.append(logits.pop(y) - max(logits))
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert (found > 0).float().mean().item() == pytest.approx(metrics.evaluate(model, every).accuracy)
+
+
+def test_margins_are_exact_and_as_wide_as_the_logits():
+    logits, y = torch.tensor([[3.0, 1.0, 1.0], [3.0, 1.0, 3.0], [-math.inf, 2.0, 0.0]]), torch.tensor([0, 2, 1])
+    for dtype, wide in ((torch.float16, torch.float32), (torch.float64, torch.float64)):
+        found = metrics.margins(nn.Identity(), [(logits[:1].to(dtype), y[:1]), (logits[1:].to(dtype), y[1:].to(torch.uint8))])
+        assert found.dtype == wide
+        assert found.tolist() == [2, 0, 2]
+
+
+class Counting(nn.Module):
+    """Its buffer changes, and is another, after each pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.relu = Noisy(), nn.ReLU()
+        self.register_buffer("passes", torch.zeros(2))
+
+    def forward(self, x):
+        self.passes = self.passes.add_(1) + 1
+        return self.relu(self.inner(x))
+
+
+@pytest.mark.parametrize("measure", [metrics.margins, metrics.activation_entropy, metrics.evaluate])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_measure_gives_back_modes_buffers_and_hooks(measure, fails):
+    model = Counting().train()
+    model.inner.net.fc.eval()
+    before = everything(model)
+
+    def batches():
+        yield batch(0)
+        yield batch(1)
+        if fails:
+            raise ZeroDivisionError
+
+    with no_global_draws():
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                measure(model, batches())
+        else:
+            measure(model, batches())
+    assert everything(model) == before
+
+
+@pytest.mark.parametrize("measure", [metrics.margins, metrics.activation_entropy, metrics.evaluate])
+def test_a_measure_between_a_forward_and_a_backward_pass(measure):
+    model = nn.Sequential(net(), nn.BatchNorm1d(3), nn.ReLU())
+    loss = model(batch(0)[0]).sum()
+    measure(model, [batch(1)])
+    loss.backward()
+    assert model[0].conv.weight.grad is not None
+
+
+def test_margins_of_every_level_of_a_sweep(tmp_path):
+    model, batches, at_once = net(), [batch(0), batch(1)], []
+    for level in Sweep(tmp_path, model, Pruner(fraction=0.5), levels=3, retraining=FINETUNING):
+        with torch.no_grad():
+            model.fc.bias += level.number
+        at_once.append(metrics.margins(model, batches))
+        level.record()
+    stored, later = StoredSweep(tmp_path), []
+    for level in range(3):
+        with landscape.at(model, stored.weights(level)):
+            later.append(metrics.margins(model, batches))
+    assert torch.equal(torch.stack(later), torch.stack(at_once))
+    assert not torch.equal(later[0], later[1])
+
+
+def coins(k, n, units=1):
+    """n samples of which the first k are above zero, in every unit."""
+    return (torch.arange(n) < k).float().mul(2).sub(1)[:, None].expand(n, units).contiguous()
+
+
+@given(st.integers(1, 40), st.data(), st.lists(st.integers(1, 39), max_size=4))
+def test_the_entropy_of_a_unit_is_that_of_a_coin_whatever_the_batches(n, data, cuts):
+    k = data.draw(st.integers(0, n))
+    x = coins(k, n)[torch.randperm(n, generator=torch.Generator().manual_seed(n))]
+    bounds = sorted({0, n, *(cut for cut in cuts if cut < n)})
+    batches = [(x[a:b], torch.zeros(b - a)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    (bits,) = metrics.activation_entropy(nn.Sequential(nn.ReLU()), batches).values()
+    p = k / n
+    assert bits == (0 if k in (0, n) else pytest.approx(-p * math.log2(p) - (1 - p) * math.log2(1 - p), rel=1e-12))
+    assert (bits == 1) == (2 * k == n)
+
+
+def test_entropy_is_a_mean_over_channels_and_positions_by_the_name_of_each_layer():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused, self.relu, self.again = nn.ReLU(), nn.ReLU(inplace=True), None
+            self.again, self.gelu = self.relu, nn.Sequential(nn.GELU())
+
+        def forward(self, x):
+            self.relu(x[:, 0].clone())  # (b, 2): one unit of two undecided
+            self.relu(x.clone())  # (b, 3, 2): one of six
+            return self.gelu(x)
+
+    x = torch.ones(4, 3, 2)
+    x[:2, 0, 1] = -1
+    found = metrics.activation_entropy(Twice(), [(x[:3], torch.zeros(3)), (x[3:], torch.zeros(1))])
+    assert found == {"relu": pytest.approx(2 / 8), "gelu.0": pytest.approx(1 / 6)}
+    assert list(found) == ["relu", "gelu.0"]
+
+
+def test_entropy_of_a_compiled_model_is_that_of_the_model():
+    model, batches = nn.Sequential(net(), nn.ReLU()), [batch(k, 9) for k in range(3)]
+    plain = metrics.activation_entropy(model, batches)
+    compiled = torch.compile(model, backend="eager")
+    compiled(batches[0][0])
+    assert metrics.activation_entropy(compiled, batches) == plain
+    model.compile(backend="eager")
+    model(batches[0][0])
+    assert metrics.activation_entropy(model, batches) == plain
+
+
+def test_what_has_no_margins_or_entropy():
+    x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
+    for batches, error, message in (
+        ([(x[:, :1], y)], ValueError, r"margins needs the logits of two classes or more, got \(3, 1\)"),
+        ([(x, y + 2)], ValueError, r"targets must be in 0 ... 1, got 2 ... 2"),
+        ([(x, y - 1)], ValueError, r"targets must be in 0 ... 1, got -1"),
+        ([(x, y.float())], TypeError, r"classes of type torch.int64, got torch.float32: use targets.long"),
+        ([(x, y[:2])], ValueError, r"margins takes \(b, C\) logits and \(b,\) targets"),
+        ([(x[:0], y[:0])], ValueError, "at least one sample, got none"),
+    ):
+        with pytest.raises(error, match=message):
+            metrics.margins(nn.Identity(), batches)
+    for model, batches, message in (
+        (net(), [batch(0)], r"Sequential has no rectified layer .*functional.relu are not seen: write nn.ReLU\(\)"),
+        (nn.Sequential(nn.ReLU()), [], "at least one sample, got none"),
+        (nn.Sequential(nn.ReLU()), [(x, y), (torch.zeros(3, 4), y)], "other units in one batch than in another"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.activation_entropy(model, batches)

@@ -1,12 +1,14 @@
 """Restored: parts of a model that a ``with`` block gives back as they were, whatever happened inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sparsedd import _checks, _random
+from sparsedd._shards import local
 from sparsedd._state import write_
 
 
@@ -49,8 +51,16 @@ def buffers(model: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for module, name, buffer, bits in before:
-                write_(name, buffer, bits)
+                if not _have_same_bits(buffer, bits):  # a write, even of the same, would spoil a backward pass that is to come
+                    write_(name, buffer, bits)
                 module._buffers[name] = buffer  # a forward pass may have put another tensor there
+
+
+def _have_same_bits(a: Tensor, b: Tensor) -> bool:
+    a, b = local(a), local(b)
+    if a.layout is not torch.strided or a.is_quantized:
+        return False
+    return torch.equal(*(t.contiguous().flatten().view(torch.uint8) for t in (a, b)))
 
 
 @contextmanager
@@ -66,3 +76,12 @@ def parameters(model: nn.Module) -> Iterator[None]:
             for p, bits, grad in before:
                 write_("a parameter", p, bits)
                 p.grad = grad
+
+
+@contextmanager
+def outputs(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Iterator[tuple[object, Tensor]]]:
+    """Give what a model returns in evaluation mode, and the targets, batch after batch; restore modes, buffers, generators."""
+    device = next((p.device for p in _checks.kind("model", model, nn.Module, "a torch.nn.Module").parameters()), None)
+    with modes(model), buffers(model), _random.untouched(), torch.no_grad():
+        model.eval()
+        yield ((model(inputs.to(device)), targets.to(device)) for inputs, targets in _checks.pairs(batches))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parameter import is_lazy
 
-from sparsedd import _checks, _random, _restored
+from sparsedd import _checks, _restored
+from sparsedd._entropy import activation_entropy
 from sparsedd._parameters import (
     check_present,
     drop_tied,
@@ -25,8 +26,18 @@ from sparsedd._prunable import select_prunable
 from sparsedd._selection import slice_size
 from sparsedd._shards import Place, is_sharded, local, sum_over, take_part
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
+from sparsedd.noise import check_range
 
-__all__ = ["Evaluation", "accuracy", "evaluate", "generalization_gap", "learning_distance", "sparsity"]
+__all__ = [
+    "Evaluation",
+    "accuracy",
+    "activation_entropy",
+    "evaluate",
+    "generalization_gap",
+    "learning_distance",
+    "margins",
+    "sparsity",
+]
 
 NORMS = (nn.LayerNorm, nn.RMSNorm)  # those whose weights may have two or more dimensions
 
@@ -142,7 +153,7 @@ def evaluate(
     """Measure mean loss and accuracy over batches of (inputs (b, ...), targets (b,)), each sample counted once.
 
     The model runs in evaluation mode without gradients; every module is switched back by its own ``train`` or ``eval``, and
-    the global generators, from which a ``DataLoader`` draws, are left as they were.
+    the buffers and the global generators, from which a ``DataLoader`` draws, are left as they were.
 
     Parameters
     ----------
@@ -161,20 +172,12 @@ def evaluate(
     >>> evaluate(nn.Identity(), [(torch.tensor([[0.0, 9.0], [0.0, 9.0]]), torch.tensor([1, 0]))]).accuracy
     0.5
     """
-    _checks.kind("model", model, nn.Module, "a torch.nn.Module")
     _checks.function("loss", loss, "loss(logits, targets)")
-    device = next((p.device for p in model.parameters()), None)
     total_loss, correct = (torch.zeros((), dtype=dtype, device="cpu") for dtype in (torch.float64, torch.int64))
     n = 0
-    with _restored.modes(model), _random.untouched(), torch.no_grad():
-        model.eval()
-        for inputs, targets in _checks.pairs(batches):
-            inputs, targets = inputs.to(device), targets.to(device)
-            logits = _checks.output(model(inputs))
-            if logits.dim() != 2 or targets.shape != logits.shape[:1]:
-                raise ValueError(
-                    f"evaluate takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}."
-                )
+    with _restored.outputs(model, batches) as outputs:
+        for output, targets in outputs:
+            logits = _check_logits("evaluate", output, targets)
             mean = torch.as_tensor(_checks.loss(loss, logits, targets), dtype=torch.float64, device=logits.device)
             if mean.dim():
                 raise ValueError(f"loss must give the mean over the batch, got a tensor of shape {tuple(mean.shape)}.")
@@ -184,6 +187,68 @@ def evaluate(
     if not n:
         raise ValueError("evaluate needs at least one sample, got none: is the iterator used up?")
     return Evaluation(loss=float(total_loss) / n, accuracy=int(correct) / n, n=n)
+
+
+def margins(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    r"""Measure by how much each sample is right: the logit of its label less the highest other one.
+
+    m = z_y - max_{c ≠ y} z_c is above zero where the sample is classified as its label says. The model runs as in
+    :func:`evaluate`.
+
+    Returns
+    -------
+    Tensor
+        (n,), on the CPU, in the order of the batches; float64 where the logits are, else float32.
+
+    Raises
+    ------
+    ValueError
+        When there are no samples, or fewer than two classes.
+    TypeError
+        When the model returns anything else than a tensor of logits, or the targets are no classes.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[0.0, 9.0, 1.0], [0.0, 9.0, 1.0]])
+    >>> margins(nn.Identity(), [(logits, torch.tensor([1, 2]))])
+    tensor([ 8., -8.])
+
+    Of every finished level of a sweep, in two lines:
+
+    >>> import tempfile
+    >>> from sparsedd import Sweep, landscape
+    >>> model, batches = nn.Linear(3, 3), [(logits, torch.tensor([1, 2]))]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for level in (sweep := Sweep(folder, model, levels=2)):
+    ...         record = level.record()
+    ...     for record in sweep.records:
+    ...         with landscape.at(model, sweep.weights(record.level)):
+    ...             print(record.level, margins(model, batches).shape)
+    0 torch.Size([2])
+    1 torch.Size([2])
+    """
+    found = []
+    with _restored.outputs(model, batches) as outputs:
+        for output, targets in outputs:
+            logits = _check_logits("margins", output, targets)
+            if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+                raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
+            if logits.shape[1] < 2:
+                raise ValueError(f"margins needs the logits of two classes or more, got {tuple(logits.shape)}.")
+            check_range("targets", targets, logits.shape[1])
+            logits, label = logits if logits.dtype == torch.float64 else logits.float(), targets.long()[:, None]
+            others = logits.scatter(1, label, -math.inf).amax(dim=1)
+            found.append((logits.gather(1, label)[:, 0] - others).cpu())
+    if not found:
+        raise ValueError("margins needs at least one sample, got none: is the iterator used up?")
+    return torch.cat(found)
+
+
+def _check_logits(what: str, output: object, targets: Tensor) -> Tensor:
+    logits = _checks.output(output)
+    if logits.dim() != 2 or targets.shape != logits.shape[:1]:
+        raise ValueError(f"{what} takes (b, C) logits and (b,) targets, got {tuple(logits.shape)} and {tuple(targets.shape)}.")
+    return logits
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> float:
