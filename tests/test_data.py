@@ -614,3 +614,57 @@ def test_a_data_set_is_absent_until_its_files_are_there(tmp_path, monkeypatch):
         (tmp_path / signs[-1]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / signs[-1]).write_bytes(b"")
         assert not is_absent(dataset)
+
+
+# ---------------------------------------------------------------- labels by people
+
+
+HUMAN = {name: np.arange(30) % k for k, name in enumerate(("clean", "aggregate", "random1", "random2", "random3", "worse"), 5)}
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "csv", "published.npz"])
+def test_labels_by_people_are_read_from_any_of_three_kinds_of_files(monkeypatch, tmp_path, ending):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    path, columns = tmp_path / f"cifar10n.{ending[-3:]}", HUMAN
+    if ending.startswith("published"):
+        published = ("clean_label", "aggre_label", "random_label1", "random_label2", "random_label3", "worse_label")
+        columns = dict(zip(published, HUMAN.values(), strict=True))
+    if ending.endswith("npz"):
+        np.savez(path, **columns)
+    elif ending == "npy":
+        np.save(path, np.rec.fromarrays(list(columns.values()), names=list(columns)))
+    else:
+        np.savetxt(path, np.stack(list(columns.values()), 1), fmt="%d", delimiter=",", header=",".join(columns), comments="")
+    for name in ("aggregate", "random1", "random2", "random3", "worse"):
+        found = data.cifar10n(name)
+        assert found == noise.Given(torch.from_numpy(HUMAN[name]), torch.from_numpy(HUMAN["clean"]))
+
+
+def test_labels_by_people_that_are_absent_or_odd(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"not in .*CIFAR-10_human.pt from .*CC BY-NC 4.0.*cifar10n.npz") as caught:
+        data.cifar10n("worse")
+    assert str(tmp_path) in str(caught.value)
+    with pytest.raises(ValueError, match="one of 'aggregate', 'random1', .* got 'human'"):
+        data.cifar10n("human")
+    path = tmp_path / "cifar10n.npz"
+    path.write_bytes(b"no archive")
+    for columns in ({"worse": HUMAN["worse"]}, HUMAN | {"worse": np.ones(30)}, HUMAN | {"clean": np.array([{}])}, None):
+        with pytest.raises(ValueError, match="must hold integers .* under the names 'worse' and 'clean', without pickles"):
+            data.cifar10n("worse")
+        if columns:
+            np.savez(path, **columns)
+
+
+def test_labels_by_people_are_the_real_ones():
+    real("cifar10.npz"), real("cifar10n.npz")
+    source, shares = data.cifar10(), {}
+    for name in ("aggregate", "random1", "random2", "random3", "worse"):
+        noisy = NoisyLabels(source.first(10_000).train, data.cifar10n(name), num_classes=10)
+        shares[name] = noisy.noise.rate
+        assert noisy.rate == pytest.approx(noisy.noise.rate, abs=0.01)
+    assert shares == {"aggregate": 0.0901, "random1": 0.17234, "random2": 0.18122, "random3": 0.1764, "worse": 0.40208}
+    order = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
+    inputs, targets = source.train.tensors
+    with pytest.raises(ValueError, match=r"^44,956 of 50,000 labels of the data set are not .*TensorFlow"):
+        NoisyLabels(torch.utils.data.TensorDataset(inputs, targets[order]), data.cifar10n("worse"))

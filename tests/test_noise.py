@@ -10,9 +10,10 @@ import torch
 from helpers import no_global_draws
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import Subset, TensorDataset
 
-from sparsedd import noise
-from sparsedd.noise import Asymmetric, Pairflip, Symmetric
+from sparsedd import NoisyLabels, noise
+from sparsedd.noise import Asymmetric, Given, Pairflip, Symmetric
 
 DRAWS = ("uniform", "other", "permute")
 RATES = st.sampled_from([0.0, 0.05, 0.07, 0.2, 0.4, 0.5, 0.8, 1.0, Fraction(1, 3), np.float32(0.1)])
@@ -326,3 +327,51 @@ def test_flips_are_checked_against_the_number_of_classes():
 def test_flips_of_no_class_are_no_noise():
     labels = torch.zeros(5, dtype=torch.int64)
     assert torch.equal(Asymmetric(0.5, {})(labels, 1, 0), labels)
+
+
+# ---------------------------------------------------------------- labels that somebody else made
+
+
+def test_given_labels_are_given_whatever_the_seed_and_compared_by_content():
+    clean, own = labels(50), labels(50, seed=1)
+    kind, dataset = Given(own.to(torch.uint8), clean), TensorDataset(clean, clean)
+    kept = own.clone()
+    noisy = [NoisyLabels(dataset, kind, num_classes=10, seed=seed) for seed in (0, 7)]
+    assert all(torch.equal(n.targets, own) and n.rate == kind.rate == (own != clean).double().mean() for n in noisy)
+    own[0] = clean[0] = 9 - own[0]  # what was passed is the caller's
+    assert torch.equal(kind.labels, kept)
+    assert repr(kind) == f"Given(50 labels, rate={kind.rate})"
+    assert repr(Given(kept)) == "Given(50 labels)"
+    for same in (Given(kept.clone(), labels(50)), copy.deepcopy(kind), pickle.loads(pickle.dumps(kind))):
+        assert same == kind
+        assert hash(same) == hash(kind)
+    assert len({kind, Given(kept), Given(labels(50), labels(50)), Given(kept, kept)}) == 4
+    assert kind != kept.tolist()
+
+
+def test_given_labels_of_another_order_are_refused():
+    clean, own = labels(200), labels(200, seed=1)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    wrong = int((clean[order] != clean).sum())
+    with pytest.raises(ValueError, match=rf"^{wrong} of 200 labels of the data set are not .* TensorFlow Datasets\? Put"):
+        NoisyLabels(TensorDataset(clean[order], clean[order]), Given(own, clean), num_classes=10)
+    first = NoisyLabels(Subset(TensorDataset(clean, clean), range(60)), Given(own, clean), num_classes=10)
+    assert torch.equal(first.targets, own[:60])
+    with pytest.raises(ValueError, match="200 labels are given, and the data set has 60: pick out"):
+        Given(own)(clean[:60], 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([0, 1],), TypeError, r"labels must be an integer tensor of shape \(n,\), got list"),
+        ((torch.zeros(3),), TypeError, "got torch.float32 of shape"),
+        ((torch.zeros(3, 1, dtype=torch.int64),), TypeError, r"shape \(3, 1\)"),
+        ((torch.tensor([-1]),), ValueError, "labels must be classes, from 0 on, got -1"),
+        ((torch.tensor([1]), torch.tensor([-2])), ValueError, "clean must be classes, from 0 on, got -2"),
+        ((torch.tensor([1]), torch.tensor([1, 2])), ValueError, "equally many, got 1 and 2"),
+    ],
+)
+def test_what_can_not_be_given(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Given(*arguments)

@@ -25,6 +25,7 @@ from sparsedd.data import Data, blobs
 from sparsedd.experiments import LTR, SCRATCH, Experiment, Store, redense, repair, run, run_all, verify
 from sparsedd.experiments._task import Task
 from sparsedd.models import initialize_
+from sparsedd.noise import Given
 
 MINE = """
 from dataclasses import dataclass, replace
@@ -145,6 +146,30 @@ def test_the_key_holds_names_arguments_and_a_digest(mine):
         {"dataset": partial(mine.points, n=41)}, {"dataset": partial(mine.points, n=40, shift=0.0)},
     )}  # fmt: skip
     assert len(keys) == 6
+
+
+def test_given_labels_stand_in_the_key_by_their_digest(mine, tmp_path):
+    clean = mine.points(40).train.tensors[1]
+    given = Given((clean + (torch.arange(40) < 10)) % 4, clean)
+    experiment = replace(mine.tiny, noise=given)
+    assert experiment.name == "points-net-given25-score-ltr"
+    assert str(experiment.config()["noise"]).count("sha256:") == 2
+    assert experiment == replace(mine.tiny, noise=Given(given.labels.clone(), clean))
+    others = (Given(clean, clean), Given(given.labels), given)
+    assert len({replace(mine.tiny, noise=noise).key for noise in others}) == 3
+    assert replace(mine.tiny, noise=Given(clean)).name == "points-net-Given-score-ltr"
+    task = Task(replace(experiment, train_size=20), "cpu")
+    assert (task.flipped.sum(), task.flipped[:10].all()) == (10, True)
+    records = list(run(experiment, tmp_path))
+    read = Store.open(tmp_path / experiment.folder).experiment
+    assert read == experiment
+    assert list(run(experiment, tmp_path)) == records
+    with pytest.raises(RuntimeError, match="nothing that a file names is imported"):
+        Task(replace(read, dataset=experiment.dataset, model=experiment.model), "cpu")
+    with pytest.raises(ValueError, match="10 of 40 labels of the data set are not"):
+        Task(replace(experiment, noise=Given(clean, given.labels)), "cpu")
+    with pytest.raises(ValueError, match="given labels belong to their data set"):
+        Experiment(noise=given).scaled("smoke")
 
 
 def test_partials_are_equal_by_what_they_hold(mine):

@@ -1,8 +1,8 @@
 r"""Label noise: labels become partly wrong labels.
 
-A noise is any callable ``(labels, num_classes, seed) -> labels``: int64 tensors of shape (n,). These three are the paper's
+A noise is any callable ``(labels, num_classes, seed) -> labels``: int64 tensors of shape (n,). Three of these are the paper's
 (He et al. 2022, A.3). They flip the first so many labels of an order that the seed alone decides, so that for one seed
-the labels touched at a lower rate are among those touched at a higher one.
+the labels touched at a lower rate are among those touched at a higher one. The fourth holds labels that somebody else made.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparsedd import _checks, _random
 
-__all__ = ["CIFAR100_SUPERCLASS", "FLIPS", "Asymmetric", "Noise", "Pairflip", "Symmetric"]
+__all__ = ["CIFAR100_SUPERCLASS", "FLIPS", "Asymmetric", "Given", "Noise", "Pairflip", "Symmetric"]
 
 Noise: TypeAlias = Callable[[Tensor, int, int], Tensor]
 
@@ -160,6 +160,81 @@ class Pairflip:
         return _like(_flip(true, flips, self.rate, ("pairflip", seed)), labels)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Given:
+    """A noise of labels that somebody else made: human annotators, say. No seed changes them.
+
+    Parameters
+    ----------
+    labels
+        (n,) integers, in the order of the data set.
+    clean
+        (n,) integers: the data set's own labels, as they came with the others. They are compared with those that the data set
+        has, so that another order is noticed. With them, a data set that is the first part of the whole gets the first labels.
+
+    Attributes
+    ----------
+    rate
+        The share of labels that differ from ``clean``; None without these.
+
+    Raises
+    ------
+    ValueError
+        When called: for another number of labels, or for labels that differ from ``clean``.
+
+    Examples
+    --------
+    >>> clean = torch.tensor([0, 1, 2, 2])
+    >>> noise = Given(torch.tensor([0, 1, 2, 1]), clean)
+    >>> noise
+    Given(4 labels, rate=0.25)
+    >>> noise(clean, 3, seed=0)
+    tensor([0, 1, 2, 1])
+    """
+
+    labels: Tensor
+    clean: Tensor | None = None
+    rate: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        labels, clean, rate = _copy("labels", self.labels), self.clean, None
+        if clean is not None:
+            clean = _copy("clean", clean)
+            if len(clean) != len(labels):
+                raise ValueError(f"labels and clean must be equally many, got {len(labels):,} and {len(clean):,}.")
+            rate = int((labels != clean).sum()) / max(len(labels), 1)
+        for name, value in (("labels", labels), ("clean", clean), ("rate", rate)):
+            object.__setattr__(self, name, value)
+
+    def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
+        true, n = torch.from_numpy(_check(labels, num_classes, seed)), len(labels)
+        if n > len(self.labels) or (n < len(self.labels) and self.clean is None):
+            raise ValueError(
+                f"{len(self.labels):,} labels are given, and the data set has {n:,}: pick out those of its samples."
+            )
+        if self.clean is not None and (wrong := int((true != self.clean[:n]).sum())):
+            raise ValueError(
+                f"{wrong:,} of {n:,} labels of the data set are not those that the given ones came with: is one of them in "
+                "another order, as CIFAR-10 is in TensorFlow Datasets? Put the given ones into the order of the data set."
+            )
+        check_range("the given labels", self.labels[:n], num_classes)
+        return self.labels[:n].clone().to(labels.device)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Given):
+            return NotImplemented
+        return self._bytes() == other._bytes()
+
+    def __hash__(self) -> int:
+        return hash(self._bytes())
+
+    def __repr__(self) -> str:
+        return f"Given({len(self.labels):,} labels{'' if self.rate is None else f', rate={self.rate}'})"
+
+    def _bytes(self) -> tuple[bytes, bytes | None]:
+        return self.labels.numpy().tobytes(), None if self.clean is None else self.clean.numpy().tobytes()
+
+
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
@@ -180,11 +255,23 @@ def _flip(true: Labels, flips: Mapping[int, int], rate: float, key: _random.Key)
 def _check(labels: Tensor, num_classes: int, seed: int) -> Labels:
     _checks.whole("num_classes", num_classes, least=1)
     _checks.whole("seed", seed)
-    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an integer tensor of shape (n,), got {got}.")
+    _check_integers("labels", labels)
     check_range("labels", labels, num_classes)
     return labels.cpu().numpy().astype(np.int64)
+
+
+def _check_integers(what: str, labels: object) -> Tensor:
+    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.dtype not in INTEGERS:
+        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{what} must be an integer tensor of shape (n,), got {got}.")
+    return labels
+
+
+def _copy(what: str, labels: object) -> Tensor:
+    copy = _check_integers(what, labels).detach().to("cpu", torch.int64, copy=True)
+    if len(copy) and copy.min() < 0:
+        raise ValueError(f"{what} must be classes, from 0 on, got {int(copy.min())}.")
+    return copy
 
 
 def check_range(what: str, labels: Tensor, num_classes: int) -> None:

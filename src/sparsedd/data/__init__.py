@@ -4,6 +4,7 @@ from sparsedd.data._augmentation import Augmentation, Flip, RandomResizedCrop, S
 from sparsedd.data._batches import Batches
 from sparsedd.data._blobs import blobs
 from sparsedd.data._cifar import cifar10, cifar100
+from sparsedd.data._cifar10n import cifar10n
 from sparsedd.data._data import Data
 from sparsedd.data._datasets import DATASETS
 from sparsedd.data._digits import digits
@@ -21,6 +22,7 @@ __all__ = [
     "arrange_tiny_imagenet",
     "blobs",
     "cifar10",
+    "cifar10n",
     "cifar100",
     "digits",
     "mnist",

@@ -74,7 +74,7 @@ class Experiment:
         How many of the training images to take; None takes all.
     noise
         On the training labels; None leaves them clean. One of :mod:`sparsedd.noise`, or ``(labels, num_classes, seed) ->
-        labels`` of your own.
+        labels`` of your own. :class:`.Given` labels stand in the key by their digest.
     pruner, retraining
         How a level follows from the one before. The pruner's score is one of the three names, or one of your own, which
         finds in ``parameter.grad`` the gradient of one training batch.
@@ -108,10 +108,10 @@ class Experiment:
     Notes
     -----
     What is your own is a function, a frozen dataclass that can be called, or a ``functools.partial`` of a function, and can
-    be imported: the key holds its name and its arguments and, of data, a digest of the tensors. Lambdas, methods, and what is
-    defined inside of functions or in a script that is run itself are refused. What such a function does is no part of the key:
-    where its source text has changed since its folder was begun, there is a warning, and the levels that are there stay. In
-    an experiment that was read from a folder, it is a name that can't be called: reading imports nothing.
+    be imported: the key holds its name and its arguments, a digest in the place of tensors and of data. Lambdas, methods,
+    and what is defined inside of functions or in a script that is run itself are refused. What such a function does is
+    no part of the key: where its source text has changed since its folder was begun, there is a warning, and the levels that
+    are there stay. In an experiment that was read from a folder, it is a name that can't be called: reading imports nothing.
 
     Examples
     --------
@@ -287,6 +287,10 @@ def _changes(experiment: Experiment, scale: Scale) -> dict[str, Any]:
     if e.scale == "smoke" or (e.scale != "paper" and dataset in SMALL):
         raise ValueError(f"this is the {e.scale} form of an experiment: scale the original, got scale={scale!r}.")
     if scale == "smoke":
+        if isinstance(e.noise, Own) and e.noise.name == "sparsedd.noise:Given" and dataset in SMOKE:
+            raise ValueError(
+                "given labels belong to their data set, and scale='smoke' puts another in its place: use train_size=."
+            )
         tiny = {"train_size": 100, "width": 1 / 16} | SMOKE.get(dataset, {})
         return tiny | {
             "scale": scale,

@@ -1,5 +1,6 @@
 """Labels: what experiments are called where they stand together."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def _method_name(retraining: Retraining) -> str:
 
 def _noise_name(noise: Noise) -> str:
     if isinstance(noise, Own):
-        return str(noise)
+        return str(noise) if (share := _read_rate(noise)) is None else f"given{100 * share:.4g}"
     rate = f"{100 * float(noise.rate):g}"  # type: ignore[attr-defined]
     kind = f"-{noise.draw}" if isinstance(noise, Symmetric) and noise.draw != "uniform" else ""
     if isinstance(noise, Asymmetric) and noise.flips not in ("mnist", "cifar10", "cifar100"):
@@ -47,11 +48,17 @@ def _noise_name(noise: Noise) -> str:
     return f"{type(noise).__name__.lower()}{rate}{kind}"
 
 
+def _read_rate(noise: Own) -> float | None:
+    """Return the rate of labels that were given together with clean ones."""
+    return json.loads(noise.arguments).get("rate") if noise.name == "sparsedd.noise:Given" else None
+
+
 def make_title(experiment: "Experiment") -> str:
     """Return data set and noise, to be read."""
     data = name_dataset(experiment)
     if isinstance(experiment.noise, Own):
-        return f"{data}, {experiment.noise}"
+        rate = _read_rate(experiment.noise)
+        return f"{data}, {experiment.noise}" if rate is None else f"{data}, given labels, ε = {100 * rate:.4g} %"
     return f"{data}, ε = {100 * getattr(experiment.noise, 'rate', 0):g} %"
 
 

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparsedd import _checks, _random
 from sparsedd._ambient import undisturbed
@@ -32,7 +33,7 @@ class Own:
     name
         Where it can be imported from, ``"module:name"``.
     arguments
-        Those that a partial or a frozen dataclass holds, in JSON.
+        Those that a partial or a frozen dataclass holds, in JSON; a tensor is its digest.
     function
         None where the name was read from a file: nothing that a file names is ever imported.
     """
@@ -196,9 +197,13 @@ def digest_of(data: Data) -> str:
     digest = hashlib.sha256()
     for name, tensor in parts.items():
         if tensor is not None:
-            digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            _update(digest, name, tensor)
     return digest.hexdigest()
+
+
+def _update(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _named(value: Any) -> Any:
@@ -252,6 +257,9 @@ def _plain(what: str, value: Any) -> Any:
         return {name: _plain(what, v) for name, v in value.items()}
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, Tensor):
+        _update(digest := hashlib.sha256(), "", value)
+        return f"sha256:{digest.hexdigest()}"
     if isinstance(value, Real) and not isinstance(value, bool | int | float):  # NumPy's
         return int(value) if isinstance(value, Integral) else float(str(value))
     if callable(value):
