@@ -1,6 +1,6 @@
 """Can sparsity clean labels? Wrong labels told by a sweep, and by what others use, against the trainings that each takes.
 
-python benchmarks/clean_labels.py OUT          takes about an hour on one core; pip install cleanlab
+python benchmarks/clean_labels.py OUT          takes about an hour on one core; pip install 'sparsedd[benchmarks]'
 
 Every way gives each training label a number that is low where the label looks wrong. As many labels are flagged as are wrong,
 the lowest first; the false-negative rate is the share of the wrong ones that is not among them. No way sees a clean label: what

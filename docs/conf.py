@@ -23,6 +23,7 @@ extensions = [
     "reference",
     "formulas",
     "pictures",
+    "after",
     "results_gallery",
     "drawn",
     "examples",
