@@ -7,8 +7,8 @@ the lowest first; the false-negative rate is the share of the wrong ones that is
 stops early stops where accuracy on held-out *noisy* labels is best. All nets are LeNet-300-100, trained as the sweep's dense
 one. Where nets are trained on a part of the samples, each is counted as a training.
 
-sweep, levels that know     the levels at which the label's logit is the highest; ties by the mean margin
-sweep, margins              the mean margin over the levels
+sweep: levels that know     the levels at which the label's logit is the highest; ties by the mean margin
+sweep: margins              the mean margin over the levels
 cleanlab                    its label quality of 5-fold out-of-sample probabilities (Northcutt et al. 2021)
 AUM                         the mean margin over the epochs of nets that train on the label (Pleiss et al. 2020)
 mean probability            the mean probability of the label over these epochs
@@ -20,7 +20,7 @@ With more trainings, each of these is an ensemble: a mean over other folds, spli
 
 import argparse
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def kept(path: Path, make: Callable[[], Tensors]) -> Tensors:
     return load_file(path)
 
 
-def score(experiment: Experiment, out: Path, repeats: int) -> Iterator[tuple[str, int, Tensor]]:
+def score(experiment: Experiment, out: Path, repeats: int, pairs: int) -> Iterator[tuple[str, int, Tensor]]:
     """Yield each way, the trainings that it took, and its number for each label."""
     from cleanlab.rank import get_label_quality_scores
 
@@ -154,12 +154,13 @@ def score(experiment: Experiment, out: Path, repeats: int) -> Iterator[tuple[str
     labels = noisy.targets
     place = out / "scores" / experiment.folder
     found = kept(place / "sweep.safetensors", lambda: sweep(experiment, inputs, labels, out))["margins"]
-    yield "sweep, levels that know", len(found), (found > 0).sum(0) + found.mean(0).sigmoid()
-    yield "sweep, margins", len(found), found.mean(0)
+    yield "sweep: levels that know", len(found), (found > 0).sum(0) + found.mean(0).sigmoid()
+    yield "sweep: margins", len(found), found.mean(0)
     for way, each in kept(place / "whole.safetensors", lambda: whole(experiment, inputs, labels, 0)).items():
         yield way, 1, each
-    both = kept(place / "splits.safetensors", lambda: splits(experiment, inputs, labels, 0))
-    yield "second split", 2, both["second split"]
+    known = [kept(place / f"splits-{r}.safetensors", lambda r=r: splits(experiment, inputs, labels, r)) for r in range(pairs)]
+    for count in sorted({1, pairs}):
+        yield "second split", 2 * count, torch.stack([each["second split"] for each in known[:count]]).mean(0)
     every: list[Tensors] = []
     for repeat in range(repeats):
         every.append(kept(place / f"folds-{repeat}.safetensors", lambda r=repeat: folds(experiment, inputs, labels, r)))
@@ -168,7 +169,7 @@ def score(experiment: Experiment, out: Path, repeats: int) -> Iterator[tuple[str
             yield "noisy hold-out", 1, mean["one"]
         for way in ("AUM", "mean probability", "noisy hold-out"):
             yield way, FOLDS * len(every), mean[way]
-        for way, name in (("cleanlab", "last"), ("cleanlab, stopped early", "early")):
+        for way, name in (("cleanlab", "last"), ("cleanlab stopped early", "early")):
             p = mean[name] / mean[name].sum(1, keepdim=True)
             quality = get_label_quality_scores(labels.numpy(), p.double().numpy())
             yield way, FOLDS * len(every), torch.from_numpy(quality)
@@ -180,20 +181,13 @@ def miss(scores: Tensor, flipped: Tensor) -> float:
     return 1 - float(flipped[flagged].double().mean())
 
 
-def table(experiments: Iterable[tuple[str, Experiment]], out: Path, repeats: int) -> Iterator[tuple[str, int, str, int, float]]:
-    """Yield the rows of the table."""
-    for noise, experiment in experiments:
-        flipped = load(experiment)[1].flipped
-        for way, trainings, scores in score(experiment, out, repeats):
-            yield noise, experiment.seed, way, trainings, round(miss(scores, flipped), 4)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--scale", default="small", choices=("smoke", "small"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="of the five folds")
+    parser.add_argument("--pairs", type=int, default=5, help="of nets that learn one half after the other")
     options = parser.parse_args()
     torch.set_num_threads(1)
     base = PRESETS["lenet-mnist"].scaled(options.scale)
@@ -203,7 +197,10 @@ if __name__ == "__main__":
     with open(options.out / "clean_labels.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for row in table(plan, options.out, options.repeats):
-            writer.writerow(row)
-            file.flush()
-            print(*row, sep=", ", flush=True)
+        for noise, experiment in plan:
+            flipped = load(experiment)[1].flipped
+            for way, trainings, scores in score(experiment, options.out, options.repeats, options.pairs):
+                row = noise, experiment.seed, way, trainings, round(miss(scores, flipped), 4)
+                writer.writerow(row)
+                file.flush()
+                print(*row, sep=", ", flush=True)

@@ -15,6 +15,7 @@ from fewer_trainings import search  # noqa: E402
 from forgetting import forgotten, only_pruned, subgroups  # noqa: E402
 
 from sparsedd import metrics  # noqa: E402
+from sparsedd.experiments import PRESETS  # noqa: E402
 
 
 @pytest.mark.parametrize("name", after.TABLES)
@@ -59,3 +60,14 @@ def test_labels_are_measured_and_missed():
     assert torch.allclose(probability, logits.softmax(-1)[:, torch.arange(30), labels])
     flipped = torch.tensor([True, False, True, False])
     assert clean_labels.miss(torch.tensor([0.0, 1.0, 0.9, 0.1]), flipped) == 0.5
+
+
+def test_every_way_gives_each_label_a_number():
+    experiment = PRESETS["lenet-mnist"].scaled("smoke")
+    inputs, noisy = clean_labels.load(experiment)
+    for make in (clean_labels.whole, clean_labels.folds, clean_labels.splits):
+        found = make(experiment, inputs, noisy.targets, 0)
+        assert all(len(scores) == len(inputs) and scores.isfinite().all() for scores in found.values())
+        if "last" in found:  # of the one net that was not trained on the label
+            assert torch.allclose(found["last"].sum(1), torch.ones(len(inputs)))
+            assert found["AUM"].std() > 0

@@ -20,7 +20,7 @@ def clean_labels():
     """Wrong labels that are missed, against the trainings that were spent: a panel for each noise."""
     table = read("clean_labels")
     noises, ways = (list(dict.fromkeys(table[name])) for name in ("noise", "way"))
-    ways.remove("sweep, margins")
+    ways.remove("sweep: margins")
     figure, axes = pyplot.subplots(1, len(noises), figsize=(10, 4), layout="constrained")
     for ax, noise in zip(axes, noises, strict=True):
         for way, color in zip(ways, COLORS, strict=True):
@@ -40,9 +40,10 @@ def remedies():
     table = read("remedies")
     every = {name: table[table["remedy"] == name] for name in dict.fromkeys(table["remedy"])}
     curves = {name: 100 * by_seed(rows, "test_accuracy") for name, rows in every.items()}
-    return plotting.against_sparsity(
-        by_seed(table[table["remedy"] == "none"], "sparsity")[0], curves, ylabel="test accuracy (%)"
-    )
+    ax = plotting.against_sparsity(by_seed(every["none"], "sparsity")[0], curves, ylabel="test accuracy (%)")
+    ax.set_ylim(bottom=48)
+    ax.get_legend().set_loc("lower left")
+    return ax
 
 
 def fewer_trainings():
@@ -64,11 +65,13 @@ def forgetting():
     names = {
         "wrong labels forgotten": "wrong_forgotten",
         "right labels forgotten": "right_forgotten",
-        "hardest quarter of the test images": "quarter_1",
-        "second quarter": "quarter_2",
+        "hardest quarter, accuracy": "quarter_1",
+        "easiest quarter, accuracy": "quarter_4",
     }
     curves = {label: 100 * by_seed(table, name) for label, name in names.items()}
-    return plotting.against_sparsity(by_seed(table, "sparsity")[0], curves, ylabel="share (%)")
+    ax = plotting.against_sparsity(by_seed(table, "sparsity")[0], curves, ylabel="share (%)")
+    ax.get_legend().set_loc((0.02, 0.06))
+    return ax
 
 
 def setup(app):
