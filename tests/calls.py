@@ -37,8 +37,16 @@ from sparsedd.distributed import agree
 from sparsedd.experiments import Experiment, Store
 from sparsedd.fleet import Fleet, cross_entropy
 from sparsedd.landscape import at, filter_normalized, interpolate, line, random_direction, sharpness
-from sparsedd.metrics import Evaluation, accuracy, evaluate, generalization_gap, learning_distance
-from sparsedd.noise import Asymmetric, Pairflip, Symmetric
+from sparsedd.metrics import (
+    Evaluation,
+    accuracy,
+    activation_entropy,
+    evaluate,
+    generalization_gap,
+    learning_distance,
+    margins,
+)
+from sparsedd.noise import Asymmetric, Given, Pairflip, Symmetric
 from sparsedd.phases import Advice, DoubleDescent, Interval, Landmarks, Phase, Phases, advise, double_descent, phases
 from sparsedd.scores import accumulate_, gradient, magnitude, random
 from sparsedd.sparse import SparseLinear, compact, expand_
@@ -102,6 +110,8 @@ def a_mask(out: Path) -> None:
         loss(model(batch(0)[0]), batch(0)[1]).backward()
         optimizer.step()
         enforcement.update(small)
+        enforcement.update(mask, regrow=True)
+        enforcement.update(small)
         mask.apply_to_grads_(model)
         repr((enforcement, small))
     enforcement.remove()
@@ -157,11 +167,11 @@ class Loud(torch.utils.data.Dataset[Any]):
         return torch.rand(3), index % 4
 
 
-@of("NoisyLabels", "noise.Symmetric", "noise.Asymmetric", "noise.Pairflip")
+@of("NoisyLabels", "noise.Symmetric", "noise.Asymmetric", "noise.Pairflip", "noise.Given")
 def noisy_labels(out: Path) -> None:
     labels = torch.arange(40) % 10
     kinds = [Symmetric(0.4, draw) for draw in ("uniform", "other", "permute")]
-    for noise in (*kinds, Asymmetric(0.4, "cifar10"), Asymmetric(0.4, {0: 1}), Pairflip(0.4)):
+    for noise in (*kinds, Asymmetric(0.4, "cifar10"), Asymmetric(0.4, {0: 1}), Pairflip(0.4), Given(labels, labels)):
         noise(labels, 10, 0)
         repr((noise, NoisyLabels(TensorDataset(labels, labels), noise)))
     noisy = NoisyLabels(Loud(), Pairflip(0.5))
@@ -200,12 +210,15 @@ def a_landscape(out: Path) -> None:
 
 
 @of("metrics.Evaluation", "metrics.evaluate", "metrics.accuracy", "metrics.generalization_gap", "metrics.learning_distance")
+@of("metrics.margins", "metrics.activation_entropy")
 def measures(out: Path) -> None:
     found = evaluate(dropping(), loader())
     assert isinstance(found, Evaluation)
     generalization_gap(found, found)
     accuracy(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
     learning_distance(net(), net(1))
+    assert len(margins(dropping(), loader())) == 12
+    activation_entropy(perceptron(), loader())
 
 
 @of(*(f"phases.{name}" for name in ("phases", "double_descent", "Phase", "Phases", "Landmarks", "Interval", "DoubleDescent")))
@@ -282,11 +295,14 @@ def the_data(out: Path) -> None:
     repr((source, batches, data.digits()))
 
 
-@of("data.mnist", "data.cifar10", "data.cifar100", "data.tiny_imagenet", "data.arrange_tiny_imagenet")
+@of("data.mnist", "data.cifar10", "data.cifar100", "data.tiny_imagenet", "data.arrange_tiny_imagenet", "data.cifar10n")
 def the_files(out: Path) -> None:
     for name, classes in (("cifar10", 10), ("cifar100", 100)):
         write_npz(out / f"{name}.npz", classes)
         getattr(data, name)()
+    labels = np.arange(9) % 10
+    np.savez(out / "cifar10n.npz", clean=labels, worse=labels)
+    assert len({data.cifar10n("worse"), data.cifar10n("worse")}) == 1
     with suppress(FileNotFoundError):  # whose search and whose attempt at a download are the call
         data.mnist()
     with sparsedd._random.untouched():

@@ -217,12 +217,17 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "interpolate": (net, lambda m: landscape.interpolate(m, m, net_1, lambda m: m.fc.weight.tolist(), [0, 0.3, 1])),
     "learning_distance": (net, lambda m: metrics.learning_distance(m, net_1)),
     "evaluate": (net, lambda m: metrics.evaluate(m, BATCHES)),
+    "margins": (net, lambda m: metrics.margins(m, BATCHES)),
+    "activation_entropy": (lambda: nn.Sequential(net(), nn.ReLU()), lambda m: metrics.activation_entropy(m, BATCHES)),
     "sparsity": (lambda: MASK.apply_(net()), metrics.sparsity),
     "compact": (net, lambda m: list(sparse.compact(m, MASK, below=1.0)[0].state_dict().values())),
     "expand_": (net, lambda m: sparse.expand_(m, SPARSE, MASK)),
     "Rewinder": (net, rewound),
     "NoisyLabels": (lambda: None, lambda _: NoisyLabels(Subset(DATASET, range(9)), noise.Symmetric(0.4)).targets),
-    "noise": (lambda: None, lambda _: [f(LABELS, 3, 0) for f in (noise.Symmetric(0.4), noise.Pairflip(0.3))]),
+    "noise": (
+        lambda: None,
+        lambda _: [f(LABELS, 3, 0) for f in (noise.Symmetric(0.4), noise.Pairflip(0.3), noise.Given(LABELS))],
+    ),
     "digits": (lambda: None, lambda _: data.digits().train.tensors),
     "blobs": (lambda: None, lambda _: data.blobs().test.tensors),
 }
@@ -232,6 +237,7 @@ ROUNDED = {
     "Fleet.evaluate",
     "accumulate_",
     "evaluate",
+    "margins",
 }  # as the caller's AMP wants
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import no_global_draws
+from helpers import blocks, no_global_draws
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
@@ -654,6 +655,21 @@ def test_labels_by_people_that_are_absent_or_odd(monkeypatch, tmp_path):
             data.cifar10n("worse")
         if columns:
             np.savez(path, **columns)
+
+
+def test_the_how_to_makes_a_file_of_the_published_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPARSEDD_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    columns = {"clean_label": HUMAN["clean"], "worse_label": HUMAN["worse"]}
+    torch.save(columns, file := io.BytesIO(), _use_new_zipfile_serialization=False)
+    published = file.getvalue().replace(b"numpy._core.", b"numpy.core.")  # as NumPy 1 wrote it
+    (tmp_path / "CIFAR-10_human.pt").write_bytes(published)
+    (code,) = blocks(Path(__file__).parent.parent / "docs" / "how-to" / "own-noise.md", "py")
+    exec(code, {})
+    assert data.cifar10n("worse") == noise.Given(torch.from_numpy(HUMAN["worse"]), torch.from_numpy(HUMAN["clean"]))
+    (tmp_path / "CIFAR-10_human.pt").write_bytes(published.replace(b"_reconstruct", b"scalar"))
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        exec(code, {})
 
 
 def test_labels_by_people_are_the_real_ones():

@@ -13,7 +13,19 @@ SRC = Path(sparsedd.__file__).parent
 CORE = [
     *("__init__", "_mask", "_enforcement", "_optimizers", "_parameters", "_prunable", "_pruner", "_selection", "_rewinder"),
     *("_noisy_labels", "_random", "_files", "_checks", "_restored", "_perceptron", "scores", "noise", "metrics", "phases"),
-    *("_state", "_match", "_shards", "_words", "_ambient", "sparse", "fleet", "distributed", "landscape", "convert"),
+    *(
+        "_state",
+        "_match",
+        "_shards",
+        "_words",
+        "_ambient",
+        "_entropy",
+        "sparse",
+        "fleet",
+        "distributed",
+        "landscape",
+        "convert",
+    ),
 ]
 ABOVE = {"sweeps", "models", "data", "experiments", "report", "plotting", "cli", "__main__"}
 MODULES = {".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path for path in SRC.rglob("*.py")}

@@ -340,7 +340,7 @@ def test_given_labels_are_given_whatever_the_seed_and_compared_by_content():
     assert all(torch.equal(n.targets, own) and n.rate == kind.rate == (own != clean).double().mean() for n in noisy)
     own[0] = clean[0] = 9 - own[0]  # what was passed is the caller's
     assert torch.equal(kind.labels, kept)
-    assert repr(kind) == f"Given(50 labels, rate={kind.rate})"
+    assert repr(kind) == f"Given(50 labels, {kind.rate:.2%} wrong)"
     assert repr(Given(kept)) == "Given(50 labels)"
     for same in (Given(kept.clone(), labels(50)), copy.deepcopy(kind), pickle.loads(pickle.dumps(kind))):
         assert same == kind

@@ -113,6 +113,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "sparsedd.fleet.Fleet": lambda: Fleet([net(), net(1)]),
     "sparsedd.metrics.Evaluation": lambda: metrics.Evaluation(1 / 3, 2 / 3, 10_000),
     "sparsedd.noise.Asymmetric": lambda: noise.Asymmetric(1 / 3, "cifar100-index"),
+    "sparsedd.noise.Given": lambda: noise.Given(torch.arange(50_000) % 10, (torch.arange(50_000) ** 2) % 10),
     "sparsedd.noise.Pairflip": lambda: noise.Pairflip(1 / 3),
     "sparsedd.noise.Symmetric": lambda: noise.Symmetric(1 / 3, "permute"),
     "sparsedd.phases.Advice": lambda: advise(S, TRAIN, [TEST, TEST[::-1]]),

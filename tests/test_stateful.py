@@ -20,6 +20,7 @@ from torch.optim import SGD
 
 from sparsedd import Mask, Pruner, Rewinder, metrics
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*weights that the mask keeps are zero:UserWarning")  # after regrowing
 RATE = 0.05
 FRACTIONS = st.sampled_from([0.0, 0.07, 0.2, 0.5, Fraction(1, 3)])
 
@@ -98,6 +99,15 @@ class Life(RuleBasedStateMachine):
     def release(self):
         self.block.remove()
         self.block = None
+
+    @precondition(lambda self: self.block)
+    @rule(seed=st.integers(0, 3))
+    def regrow(self, seed):
+        generator = np.random.default_rng(seed)
+        self.m = {n: generator.random(m.shape) < 0.5 for n, m in self.m.items()}
+        self.mask = Mask({n: torch.from_numpy(m) for n, m in self.m.items()})
+        self.block.update(self.mask, regrow=True)
+        self.w = self.masked()
 
     @rule()
     def apply(self):

@@ -254,6 +254,18 @@ CORE: list[Wrong] = [
         "only ever prunes more, but Mask.* keeps weights that Mask.* prunes",
     ),
     (
+        "Enforcement.update: regrowing by a word",
+        lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(~w.mask, regrow="yes")),
+        TypeError,
+        "regrow must be True or False, got 'yes'",
+    ),
+    (
+        "Enforcement.update: regrowing foreign",
+        lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(w.foreign, regrow=True)),
+        ValueError,
+        "",
+    ),
+    (
         "Enforcement.update: foreign",
         lambda w: inside(w.mask.enforce(w.zeros, SGD(w.zeros.parameters(), 1)), lambda e: e.update(w.foreign)),
         ValueError,
@@ -477,6 +489,17 @@ MODULES: list[Wrong] = [
             ("with a negative seed", lambda w: (w.labels, 10, -1), ValueError, "seed must be at least 0, got -1"),
         )
     ),
+    ("noise.Given: a list", lambda w: noise.Given([0, 1]), TypeError, "labels must be an integer tensor .*got list"),
+    ("noise.Given: no classes", lambda w: noise.Given(w.labels - 1), ValueError, "labels must be classes, from 0 on, got -1"),
+    ("noise.Given: fewer clean", lambda w: noise.Given(w.labels, w.labels[:3]), ValueError, "equally many, got 20 and 3"),
+    ("noise.Given: of more", lambda w: noise.Given(w.labels)(w.labels[:3], 10, 0), ValueError, "20 labels .* has 3: pick out"),
+    (
+        "noise.Given: of another order",
+        lambda w: NoisyLabels(w.dataset, noise.Given(w.labels, w.labels.flip(0))),
+        ValueError,
+        "20 of 20 labels of the data set are not .*another order, as CIFAR-10 is in TensorFlow Datasets.* Put the given",
+    ),
+    ("noise.Given: beyond", lambda w: noise.Given(w.labels)(w.labels % 3, 3, 0), ValueError, "given labels must be in 0 ... 2"),
     ("noise.FLIPS: unknown", lambda w: noise.FLIPS["svhn"], Missing, "no flips 'svhn'. There are 'mnist', 'cifar10'"),
     # ---------------------------------------------------------------- sparsedd.metrics
     *(
@@ -515,6 +538,28 @@ MODULES: list[Wrong] = [
                 "loss must be a callable, .*got 'mse'",
             ),
             ("losses", lambda w: (w.model, w.batches), {"loss": lambda a, b: a}, ValueError, r"mean .*shape \(4, 3\)"),
+        )
+    ),
+    *(
+        (f"metrics.margins: {what}", lambda w, f=f: metrics.margins(*f(w)), error, says)
+        for what, f, error, says in (
+            ("no model", lambda w: ("model", w.batches), TypeError, "torch.nn.Module, got .* type str"),
+            ("no batches", lambda w: (w.model, []), ValueError, "at least one sample, got none"),
+            ("one batch", lambda w: (w.model, (w.x, w.y)), TypeError, r"is it \[\(x, y\)\] that you mean"),
+            ("fewer targets", lambda w: (w.model, [(w.x, w.y[:2])]), ValueError, r"margins takes .*got \(4, 3\) and \(2,\)"),
+            ("classes too many", lambda w: (w.model, [(w.x, w.y + 3)]), ValueError, "targets must be in 0 ... 2, got 3"),
+            ("float classes", lambda w: (w.model, [(w.x, w.y.float())]), TypeError, "got torch.float32: use targets.long"),
+            ("one class", lambda w: (nn.Identity(), [(w.x[:, 0, 0, :1], w.y)]), ValueError, "of two classes or more"),
+        )
+    ),
+    *(
+        (f"metrics.activation_entropy: {what}", lambda w, f=f: metrics.activation_entropy(*f(w)), error, says)
+        for what, f, error, says in (
+            ("no model", lambda w: ("model", w.batches), TypeError, "torch.nn.Module, got .* type str"),
+            ("no batches", lambda w: (w.other, []), ValueError, "at least one sample, got none"),
+            ("one batch", lambda w: (w.other, (w.x, w.y)), TypeError, r"is it \[\(x, y\)\] that you mean"),
+            ("no layer", lambda w: (w.model, w.batches), ValueError, r"no rectified layer .*write nn.ReLU\(\)"),
+            ("two shapes", lambda w: (nn.ReLU(), [(w.x, w.y), (w.x[..., 0], w.y)]), ValueError, "use samples of one shape"),
         )
     ),
     ("metrics.accuracy: lists", lambda w: metrics.accuracy([[0, 1]], [1]), TypeError, "logits must be a tensor, got"),
@@ -807,6 +852,8 @@ ABOVE: list[Wrong] = [
     ("data.blobs: a negative seed", lambda w: data.blobs(seed=-1), ValueError, "seed must be at least 0, got -1"),
     ("data.cifar10: normalization", lambda w: data.cifar10(normalization="mnist"), ValueError, "'imagenet', got 'mnist'"),
     ("data.cifar10: not an archive", lambda w: data.cifar10(), ValueError, "cifar10.npz must hold the arrays x_train"),
+    ("data.cifar10n: unknown", lambda w: data.cifar10n("human"), ValueError, "one of 'aggregate', .*'worse', got 'human'"),
+    ("data.cifar10n: absent", lambda w: data.cifar10n("worse"), FileNotFoundError, "not in .*: get .*make cifar10n.npz"),
     ("data.cifar100: normalization", lambda w: data.cifar100(normalization=None), TypeError, "'imagenet', got None"),
     ("data.tiny_imagenet: normalization", lambda w: data.tiny_imagenet(normalization=1), TypeError, "'imagenet', got 1"),
     ("data.tiny_imagenet: not there", lambda w: data.tiny_imagenet(), FileNotFoundError, "sparsedd data tiny-imagenet PATH"),

@@ -94,21 +94,33 @@ class Enforcement:
             with suppress(Exception):  # the error may be that the mask no longer fits the model: it passes unchanged
                 self._warn_of(self._detach())
 
-    def update(self, mask: Mask) -> None:
-        """Go on with a smaller mask: gradual pruning in the middle of training.
+    def update(self, mask: Mask, *, regrow: bool = False) -> None:
+        """Go on with another mask: gradual pruning, or a mask that moves, in the middle of training.
+
+        Parameters
+        ----------
+        mask
+            A smaller one; with ``regrow`` any.
+        regrow
+            Let weights come back. They start at +0.0 with the state of a fresh optimizer, bit for bit as if the block was left
+            and entered again. Their gradients, to choose by, are in ``.grad`` between ``backward`` and the step.
 
         Raises
         ------
         ValueError
-            When the mask keeps a weight that the present one prunes: regrowing is leaving the block.
+            When the mask keeps a weight that the present one prunes, without ``regrow``.
         RuntimeError
             When the enforcement has ended.
         """
         if not self._hooks:
             raise RuntimeError("this enforcement has ended: call mask.enforce(model, optimizer) again.")
-        if not _checks.kind("mask", mask, type(self.mask), "a Mask") <= self.mask:
-            raise ValueError(f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes.")
-        self._begin(mask)
+        _checks.kind("mask", mask, type(self.mask), "a Mask")
+        if not _checks.kind("regrow", regrow, bool, "True or False") and not mask <= self.mask:
+            raise ValueError(
+                f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes: pass regrow=True to let "
+                "them come back."
+            )
+        self._begin(mask, regrow)
 
     def remove(self) -> None:
         """End the enforcement, as leaving the block does. A second call does nothing.
@@ -164,9 +176,12 @@ class Enforcement:
     def _map_kept(self) -> dict[int, Tensor]:
         return {id(p): keep for p, keep in match(self.mask, self._model).values()}
 
-    def _begin(self, mask: Mask) -> None:
+    def _begin(self, mask: Mask, regrow: bool = False) -> None:
         """Hold a mask from now on, in the weights and in what optimizers remember of them."""
         places, words = self._locate(mask)  # what can fail comes before the first write
+        if regrow:  # what the last mask pruned begins anew
+            self.mask.apply_(self._model)
+            self._warn_of(self._refresh(self._optimizers))
         mask.apply_(self._model)
         self.mask, self._places, self._words = mask, places, words
         self._seen = self._look()

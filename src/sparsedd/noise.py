@@ -187,7 +187,7 @@ class Given:
     >>> clean = torch.tensor([0, 1, 2, 2])
     >>> noise = Given(torch.tensor([0, 1, 2, 1]), clean)
     >>> noise
-    Given(4 labels, rate=0.25)
+    Given(4 labels, 25.00% wrong)
     >>> noise(clean, 3, seed=0)
     tensor([0, 1, 2, 1])
     """
@@ -229,7 +229,7 @@ class Given:
         return hash(self._bytes())
 
     def __repr__(self) -> str:
-        return f"Given({len(self.labels):,} labels{'' if self.rate is None else f', rate={self.rate}'})"
+        return f"Given({len(self.labels):,} labels{'' if self.rate is None else f', {self.rate:.2%} wrong'})"
 
     def _bytes(self) -> tuple[bytes, bytes | None]:
         return self.labels.numpy().tobytes(), None if self.clean is None else self.clean.numpy().tobytes()
