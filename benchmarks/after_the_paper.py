@@ -170,10 +170,8 @@ def say_fewer_trainings() -> str:
     text = f"- {claim}: {tell(here)} points of test accuracy below the best of all levels, in {len(spent)} seeds. "
     text += f"With all levels trained, the best on validation data is {tell(every)} points below.\n"
     share, lost = (np.array(each) for each in zip(*search_results().values(), strict=True))
-    text += (
-        f"- Offline, on {len(lost)} sweeps in `results/`, chosen on test data: {share.mean():.0%} of the trainings find the "
-    )
-    return text + f"best level of {(lost == 0).sum()}; the worst find is {100 * lost.max():.1f} points below.\n"
+    text += f"- Offline, on {len(lost)} sweeps in `results/`, chosen on test data: {share.mean():.0%} of the trainings find "
+    return text + f"the best level of {(lost == 0).sum()}; the worst find is {100 * lost.max():.1f} points below.\n"
 
 
 def search_results() -> dict[tuple[str, str, int], tuple[float, float]]:
