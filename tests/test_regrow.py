@@ -121,6 +121,7 @@ def test_the_how_to_moves_as_many_weights_as_it_says(kind, settings, score):
             assert held.mask.holds(model)
 
 
+@settings(max_examples=30)
 @given(st.sampled_from([SGD, Adam, LBFGS]), st.lists(st.tuples(seeds, st.booleans()), min_size=1, max_size=6))
 def test_counts_are_exact_and_pruned_weights_zero_after_every_update(kind, chosen):
     model = net()

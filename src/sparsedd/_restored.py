@@ -53,7 +53,8 @@ def buffers(model: nn.Module) -> Iterator[None]:
             for module, name, buffer, bits in before:
                 if not _have_same_bits(buffer, bits):  # a write, even of the same, would spoil a backward pass that is to come
                     write_(name, buffer, bits)
-                module._buffers[name] = buffer  # a forward pass may have put another tensor there
+                if module._buffers.get(name) is not buffer:  # a forward pass may have put another tensor there
+                    module._buffers[name] = buffer
 
 
 def _have_same_bits(a: Tensor, b: Tensor) -> bool:
