@@ -24,6 +24,7 @@ extensions = [
     "formulas",
     "pictures",
     "computed",
+    "after",
     "drawn",
     "examples",
     "executed",

@@ -24,7 +24,7 @@ def test_it_runs(path, tmp_path):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_is_short_and_uses_public_names_only(path):
     source = path.read_text()
-    assert 15 <= len(source.splitlines()) <= 40
+    assert 15 <= len(source.splitlines()) <= 60
     tree = ast.parse(source)
     assert ast.get_docstring(tree)
     for node in ast.walk(tree):

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 FIGURES = {  # the picture beside a script: that of the figure it is about, where it has been computed
     "compare_with_the_paper": "mnist-paper/comparison",
+    "fewer_trainings": "after-the-paper/fewer_trainings",
     "figure": "mnist-small/13",
+    "forgetting": "after-the-paper/forgetting",
     "interpolation": "mnist-small/40",
     "label_noise": "mnist-paper/label_noise",
     "learning_distance": "mnist-small/44",
@@ -16,12 +18,13 @@ FIGURES = {  # the picture beside a script: that of the figure it is about, wher
     "memorisation": "mnist-paper/memorisation",
     "pruning_scores": "mnist-small/14",
     "redense": "mnist-small/37",
+    "remedies": "after-the-paper/remedies",
     "retraining_methods": "mnist-small/15",
     "sharpness": "mnist-small/8",
 }
 INDEX = """# Examples
 
-One idea each, in 15 to 40 lines. Without arguments a script takes seconds, needs no data file, and shows that everything is
+One idea each, in 15 to 60 lines. Without arguments a script takes seconds, needs no data file, and shows that everything is
 there: `smoke` scale. `--scale small` shows the phenomenon, and `--out` says where to. The pictures are of the results that are
 kept in `results/`.
 
