@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from sparsedd import _checks
 from sparsedd._bits import Bits
 from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_warn
-from sparsedd._optimizers import ELEMENTWISE, find_optimizers, forget_directions, refresh_state
+from sparsedd._optimizers import ELEMENTWISE, fill_, find_optimizers, forget_directions, refresh_state
 from sparsedd._parameters import abridge, address, follow, locate, parameters
 from sparsedd._shards import local
 from sparsedd._words import Words
@@ -209,6 +209,10 @@ class Enforcement:
         """Check whether the weights lie where they lay."""
         return [where for *where, _ in now] == [where for *where, _ in self._seen]
 
+    def _holds(self, mask: Mask, model: nn.Module) -> bool:
+        """Check whether this is of a mask and a model, and the weights lie where they lay."""
+        return self.mask is mask and self._model is model and self._stays(self._look())
+
     def _follow(self) -> list[nn.Parameter]:
         try:
             return [follow(self._model, keys) for keys, _ in self._places]
@@ -271,13 +275,26 @@ class Enforcement:
             self._moved_by = f" ({name})"
 
 
-def find_masked(mask: Mask, model: nn.Module) -> list[tuple[nn.Parameter, Bits]]:
-    """Return each masked parameter with its mask: where an enforcement saw all of them last, or else by name."""
-    for live in _live:
-        own = live()
-        if own is not None and own.mask is mask and own._model is model and own._stays(own._look()):
-            return [(p, keep) for p, (_, keep) in zip(own._follow(), own._places, strict=True)]
-    return list(match(mask, model).values())
+def clear_gradients_(mask: Mask, model: nn.Module) -> None:
+    """Set the gradients of pruned weights to zero: where an enforcement saw the weights last, or else by name.
+
+    Gradients that lie in memory as the weights do are cleared as these are, by the same factors.
+    """
+    own = next((e for live in _live if (e := live()) is not None and e._holds(mask, model)), None)
+    if own is None:
+        weights = list(match(mask, model).values())
+    else:
+        weights = [(p, keep) for p, (_, keep) in zip(own._follow(), own._places, strict=True)]
+        gradients = [local(p.grad).detach() for p, _ in weights if p.grad is not None and _lie_alike(local(p.grad), local(p))]
+        if len(gradients) == len(weights) and own._words.clear_pruned_of_(gradients):
+            return
+    for p, keep in weights:
+        if p.grad is not None:
+            fill_(local(p.grad), keep, 0)
+
+
+def _lie_alike(a: Tensor, b: Tensor) -> bool:
+    return type(a) is Tensor and (a.layout, a.dtype, a.device) == (b.layout, b.dtype, b.device) and a.stride() == b.stride()
 
 
 _lock = RLock()  # a thread may collect garbage at any time, and that may end an enforcement

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sparsedd import _checks, _files
 from sparsedd._bits import Bits
-from sparsedd._enforcement import Enforcement, find_masked
+from sparsedd._enforcement import Enforcement, clear_gradients_
 from sparsedd._match import have_moved_anywhere, match
 from sparsedd._optimizers import fill_
 from sparsedd._parameters import abridge, check_present, check_undivided, strip_segments
@@ -225,9 +225,7 @@ class Mask(Mapping[str, Tensor]):
         optimizer, and masks the gradients that others than torch's elementwise ones get; call this before what else looks at a
         whole gradient: clipping by norm, say.
         """
-        for p, keep in find_masked(self, model):
-            if p.grad is not None:
-                fill_(local(p.grad), keep, 0)
+        clear_gradients_(self, model)
         return model
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """Words: weights' bits as integers, each with a factor of 1 or 0 that keeps or clears it."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,6 +49,15 @@ class Words:
             factors.copy_(new)
         return self
 
+    def clear_pruned_of_(self, tensors: Sequence[Tensor]) -> bool:
+        """Do the same to others that lie in memory as the weights do, in one launch; return False if there are no factors."""
+        if self._slices or not self._whole:
+            return False
+        words = [_flatten(tensor)[0] for tensor in tensors]
+        words = [w.view(mine.dtype) if w.dim() == 1 else w for w, (mine, _) in zip(words, self._whole, strict=True)]
+        torch._foreach_mul_(words, [factors for _, factors in self._whole])
+        return True
+
     def clear_pruned_(self) -> None:
         """Set pruned weights to +0.0, whatever they are: words times 0 are 0, and times 1 the same bits."""
         if self._whole:
@@ -62,11 +71,18 @@ class Words:
 
 def _view(p: Tensor, keep: Bits) -> tuple[Tensor, Bits]:
     """Return words and what is kept of them, both in the order in memory; they are flat, unless there are gaps."""
+    words, order = _flatten(p)
+    if p.is_complex() or order != list(range(len(order))):
+        flags = keep.unpack()
+        flags = flags.unsqueeze(-1).expand(*p.shape, 2) if p.is_complex() else flags
+        keep = Bits.pack(flags.permute(order))
+    return words, keep
+
+
+def _flatten(p: Tensor) -> tuple[Tensor, list[int]]:
+    """Return words in the order in memory, flat unless there are gaps; and the order of the dimensions there."""
     w = torch.view_as_real(p) if p.is_complex() else p
     words = w.view(_INTEGER[w.element_size()])
     order = sorted(range(words.dim()), key=words.stride, reverse=True)
-    if p.is_complex() or order != list(range(words.dim())):
-        flags = keep.unpack()
-        flags = flags.unsqueeze(-1).expand(w.shape) if p.is_complex() else flags
-        words, keep = words.permute(order), Bits.pack(flags.permute(order))
-    return words.as_strided((words.numel(),), (1,)) if words.is_contiguous() else words, keep
+    words = words.permute(order)
+    return words.as_strided((words.numel(),), (1,)) if words.is_contiguous() else words, order
