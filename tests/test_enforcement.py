@@ -18,7 +18,7 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Optimizer, 
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.optimizer import _global_optimizer_post_hooks
 
-from sparsedd import Mask, Pruner, _enforcement
+from sparsedd import Mask, Pruner, _enforcement, _words
 
 # ---------------------------------------------------------------- every elementwise optimizer, in every form it has
 
@@ -649,6 +649,24 @@ def test_gradients_are_masked_where_the_enforcement_found_the_weights(monkeypatc
         model.fc.weight = nn.Parameter(model.fc.weight.detach().clone())
         check(mask, 1)
     check(mask, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("wide", [0, 1 << 20])
+def test_gradients_in_any_order_are_masked(dtype, order, wide, monkeypatch):
+    monkeypatch.setattr(_words, "WIDE", wide)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(80, 7)).to(dtype=dtype, memory_format=order)
+    mask = Pruner(fraction=0.6).prune(model)
+    with mask.enforce(model, SGD(model.parameters(), lr=0.1)):
+        mask.apply_to_grads_(model)  # there are none
+        for make in (torch.randn_like, lambda p: torch.full(p.shape, float("inf"), dtype=dtype)):  # as the weight lies, or not
+            for p in model.parameters():
+                p.grad = make(p)
+            before = {name: p.grad.clone() for name, p in model.named_parameters()}
+            mask.apply_to_grads_(model)
+            for name, p in model.named_parameters():
+                assert torch.equal(p.grad, before[name].masked_fill(~mask[name], 0) if name in mask else before[name])
 
 
 def test_a_device_that_tells_no_addresses(monkeypatch):

@@ -37,9 +37,11 @@ class Words:
                 self._slices += [(part, keep, i * words[:rows].numel()) for i, part in enumerate(words.split(rows))]
                 continue
             factors = keep.unpack().view(words.shape)
-            if wide and words.dtype == torch.int64 and words.dim() == 1:  # processors multiply halves faster
+            if wide and words.dtype == torch.int64 and words.is_contiguous():  # processors multiply halves faster
                 words, factors = words.view(torch.int32), factors.repeat_interleave(2)
             self._whole.append((words, factors.to(words.dtype) if wide else factors))
+        size = max((words.numel() * words.element_size() for words, *_ in self._slices), default=0)
+        self._scratch = torch.empty((size + 7) // 8, dtype=torch.int64, device="cpu")  # which stays in the cache
 
     def become(self, other: "Words") -> "Words":
         """Return the other ones; if all lie where these do, these with the others' factors, which a captured graph reads."""
@@ -54,7 +56,7 @@ class Words:
         if self._slices or not self._whole:
             return False
         words = [_flatten(tensor)[0] for tensor in tensors]
-        words = [w.view(mine.dtype) if w.dim() == 1 else w for w, (mine, _) in zip(words, self._whole, strict=True)]
+        words = [w.view(mine.dtype) if w.is_contiguous() else w for w, (mine, _) in zip(words, self._whole, strict=True)]
         torch._foreach_mul_(words, [factors for _, factors in self._whole])
         return True
 
@@ -63,7 +65,8 @@ class Words:
         if self._whole:
             torch._foreach_mul_(*map(list, zip(*self._whole, strict=True)))
         for words, keep, start in self._slices:
-            words.mul_(keep.read(start, start + words.numel()).view(words.shape))
+            factors = self._scratch.view(words.dtype)[: words.numel()].view(words.shape)
+            words.mul_(factors.copy_(keep.read(start, start + words.numel()).view(words.shape)))
 
     def _places(self) -> list[Hashable]:
         return [(w.device, w.dtype, w.shape, w.stride(), address(w), factors.dtype) for w, factors in self._whole]
