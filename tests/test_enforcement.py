@@ -614,7 +614,6 @@ def test_update_writes_where_a_captured_graph_reads():
     mask = Pruner(fraction=0.5).prune(model)
     with mask.enforce(model, SGD(model.parameters(), lr=0.1)) as enforcement:
         read = enforcement._words
-        model.fc.weight.data.fill_(1.0)
         enforcement.update(smaller := mask & Mask({"conv.weight": mask["conv.weight"], "fc.weight": torch.eye(3, 48) > 0}))
         model.fc.weight.data.fill_(1.0)
         read.clear_pruned_()  # as a replay does

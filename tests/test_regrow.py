@@ -193,7 +193,15 @@ def test_regrowing_is_asked_for_and_a_mask_that_does_not_fit_changes_nothing():
 
 
 @pytest.mark.parametrize("regrow", [True, False])
-@pytest.mark.parametrize("load", [lambda m, w: m.load_state_dict(w.state_dict()), lambda m, w: Rewinder(m=w).rewind(m=m)])
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda m, w: m.load_state_dict(w.state_dict()),
+        lambda m, w: Rewinder(m=w).rewind(m=m),
+        lambda m, w: [p.data.copy_(q) for p, q in zip(m.parameters(), w.parameters(), strict=True)],
+    ],
+    ids=["load_state_dict", "rewind", "data"],
+)
 def test_weights_loaded_before_the_mask_are_not_lost(load, regrow):
     model = net()
     mask, optimizer = half(model), SGD(model.parameters(), lr=0.05, momentum=0.9)

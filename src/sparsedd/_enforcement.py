@@ -133,7 +133,7 @@ class Enforcement:
                 f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes: pass regrow=True to let "
                 "them come back."
             )
-        if self._is_spoilt():
+        if have_moved(match(self.mask, self._model)):  # asked even where no write counts, as of p.data.copy_(...)
             raise RuntimeError(
                 f"pruned weights were moved by something else than the enforced optimizers{self._moved_by or ''}, and what the "
                 "present mask prunes of them would be lost: update the mask first and load weights then, or call "
