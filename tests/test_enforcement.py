@@ -614,12 +614,12 @@ def test_update_writes_where_a_captured_graph_reads():
     mask = Pruner(fraction=0.5).prune(model)
     with mask.enforce(model, SGD(model.parameters(), lr=0.1)) as enforcement:
         read = enforcement._words
-        model.fc.weight.data.fill_(1.0)
         enforcement.update(smaller := mask & Mask({"conv.weight": mask["conv.weight"], "fc.weight": torch.eye(3, 48) > 0}))
         model.fc.weight.data.fill_(1.0)
         read.clear_pruned_()  # as a replay does
         assert smaller.holds(model)
         model.fc.weight = nn.Parameter(torch.ones(3, 48))
+        smaller.apply_(model)
         enforcement.update(smaller)
         model.fc.weight.data.fill_(1.0)
         read.clear_pruned_()
@@ -683,6 +683,7 @@ def test_a_device_that_tells_no_addresses(monkeypatch):
             optimizer.step()
             assert mask.holds(model)
         model.fc.weight = nn.Parameter(torch.ones(3, 48))
+        mask.apply_(model)
         enforcement.update(mask)
         assert mask.holds(model)
     assert Mask.nonzero(model) == mask

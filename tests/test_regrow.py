@@ -12,7 +12,7 @@ from test_enforcement import every_optimizer, gradients, half
 from torch.nn.functional import cross_entropy
 from torch.optim import LBFGS, SGD, Adagrad, Adam, Rprop
 
-from sparsedd import Mask, Pruner, prunable
+from sparsedd import Mask, Pruner, Rewinder, prunable
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "sparse-training.md"
 seeds = st.integers(0, 10**6)
@@ -190,3 +190,88 @@ def test_regrowing_is_asked_for_and_a_mask_that_does_not_fit_changes_nothing():
         assert enforcement.mask is mask
         enforcement.update(larger, regrow=True)
     assert enforcement.mask is larger
+
+
+@pytest.mark.parametrize("regrow", [True, False])
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda m, w: m.load_state_dict(w.state_dict()),
+        lambda m, w: Rewinder(m=w).rewind(m=m),
+        lambda m, w: [p.data.copy_(q) for p, q in zip(m.parameters(), w.parameters(), strict=True)],
+    ],
+    ids=["load_state_dict", "rewind", "data"],
+)
+def test_weights_loaded_before_the_mask_are_not_lost(load, regrow):
+    model = net()
+    mask, optimizer = half(model), SGD(model.parameters(), lr=0.05, momentum=0.9)
+    theirs = (~mask).apply_(net())
+    with mask.enforce(model, optimizer) as enforcement:
+        train(model, optimizer, range(2))
+        load(model, theirs)
+        before, held = everything(model), states(optimizer)
+        with pytest.raises(RuntimeError, match="update the mask first and load weights then"):
+            enforcement.update(~mask if regrow else mask, regrow=regrow)
+        assert (everything(model), states(optimizer), enforcement.mask) == (before, held, mask)
+        enforcement.mask.apply_(model)
+        enforcement.update(~mask, regrow=True)
+        load(model, theirs)
+        assert whole(model) == whole(theirs)
+    assert whole(model) == whole(theirs)
+
+
+def test_weights_that_another_optimizer_moved_are_not_lost():
+    model = net()
+    other, enforcement = SGD(model.parameters(), lr=0.05), half(model).enforce(model, SGD(model.parameters(), lr=0.05))
+    train(model, other, [0])
+    with pytest.raises(RuntimeError, match=r"than the enforced optimizers \(another SGD\), and"):
+        enforcement.update(half(model, 1), regrow=True)
+
+
+@every_optimizer
+def test_a_run_of_moving_masks_resumes_to_the_last_bit(kind, settings):
+    def move(enforcement, model, optimizer, seeds):
+        for seed in seeds:
+            enforcement.update(half(model, seed), regrow=True)
+            train(model, optimizer, (seed, seed + 1))
+
+    model, again = net(), net(1)
+    optimizer, new = (kind(m.parameters(), **copy.deepcopy(settings)) for m in (model, again))
+    with half(model).enforce(model, optimizer) as enforcement:
+        move(enforcement, model, optimizer, (1, 2))
+        saved, point = enforcement.mask, Rewinder(model=model, optimizer=optimizer)
+        move(enforcement, model, optimizer, (3, 4))
+        with saved.enforce(again, new) as resumed:  # without a warning of zeros
+            point.rewind(model=again, optimizer=new)
+            move(resumed, again, new, (3, 4))
+            assert whole(again) == whole(model)
+            assert states(new) == states(optimizer)
+
+
+def test_the_first_move_of_a_weight_that_came_back_to_adam():
+    model = net()
+    optimizer = Adam(model.parameters(), lr=1e-3, eps=0)
+    mask = half(model)
+    with mask.enforce(model, optimizer) as enforcement:
+        train(model, optimizer, [0])
+        for state in optimizer.state.values():
+            state["step"].fill_(10**5)
+        enforcement.update(~mask, regrow=True)
+        train(model, optimizer, [1])
+        moved = model.fc.weight.detach()[~mask["fc.weight"]].abs()
+        torch.testing.assert_close(moved, torch.full_like(moved, 1e-3 * 0.1 / 0.001**0.5), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("regrow", [True, False])
+def test_masks_may_have_the_names_of_a_wrapper(regrow):
+    model = net()
+    mask = half(model)
+    smaller = mask & half(model, 1)
+    wrapped = [Mask({"module." * n + name: keep for name, keep in m.items()}) for m, n in ((mask, 1), (smaller, 2))]
+    with wrapped[0].enforce(model, SGD(model.parameters(), lr=0.05)) as enforcement:
+        enforcement.update(wrapped[1], regrow=regrow)
+        assert enforcement.mask is wrapped[1]
+        assert smaller.holds(model)
+        enforcement.update(smaller, regrow=regrow)
+        with pytest.raises(ValueError, match="only ever prunes more"):
+            enforcement.update(wrapped[0])

@@ -639,6 +639,22 @@ def test_an_optimizer_that_is_not_kept_is_said(tmp_path):
         level.record()
 
 
+@pytest.mark.parametrize("regrow", [True, False])
+def test_an_enforced_level_keeps_its_mask(regrow, tmp_path):
+    sweep = Sweep(tmp_path, net(), levels=2)
+    for level in sweep:
+        optimizer = torch.optim.SGD(sweep.model.parameters(), lr=0.1)
+        with level.enforce(optimizer) as enforcement:
+            enforcement.update(level.mask, regrow=regrow)
+            for other in (~level.mask, Pruner().prune(sweep.model, level.mask)):
+                with pytest.raises(ValueError, match=r"a level keeps its Mask\(.*a mask that shrinks or moves needs a loop"):
+                    enforcement.update(other, regrow=regrow)
+            with pytest.raises(TypeError, match="mask must be a Mask, got None"):
+                enforcement.update(None)
+            assert enforcement.mask is level.mask
+        assert level.record().sparsity == level.mask.sparsity
+
+
 @pytest.mark.parametrize("reinit", [lambda model, seed: None, lambda model, seed: net(5)])
 def test_new_weights_must_be_new(reinit, tmp_path):
     sweep = Sweep(tmp_path, net(), levels=2, retraining=SCRATCH, reinit=reinit)

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sparsedd import _checks
 from sparsedd._bits import Bits
-from sparsedd._match import have_moved, have_moved_anywhere, match, match_and_warn
+from sparsedd._match import fit_names, have_moved, have_moved_anywhere, match, match_and_warn
 from sparsedd._optimizers import ELEMENTWISE, fill_, find_optimizers, forget_directions, refresh_state
 from sparsedd._parameters import abridge, address, follow, locate, parameters
 from sparsedd._shards import local
@@ -107,23 +107,37 @@ class Enforcement:
         mask
             A smaller one; with ``regrow`` any.
         regrow
-            Let weights come back. They start at +0.0 with the state of a fresh optimizer, bit for bit as if the block was left
-            and entered again. Their gradients, to choose by, are in ``.grad`` between ``backward`` and the step.
+            Let weights come back, bit for bit as if the block was left and entered again. They start at +0.0 with the state of
+            a fresh optimizer, but for what it counts for a whole parameter: Adam's ``step`` goes on, so late in training the
+            first move of such a weight is (1 - β₁)/√(1 - β₂) ≈ 3 learning rates long, not one.
 
         Raises
         ------
         ValueError
             When the mask keeps a weight that the present one prunes, without ``regrow``.
         RuntimeError
-            When the enforcement has ended.
+            When the enforcement has ended, or pruned weights were moved, by loading others, say: the mask comes first.
+
+        Notes
+        -----
+        Gradients to choose by are in ``.grad`` between ``backward`` and the step, until :meth:`Mask.apply_to_grads_` clears
+        those of pruned weights. They are of the net under the mask before, and a step that follows goes by them: move the mask
+        instead of a step, or else first, then clear by the new mask, clip and step; not between two of several accumulated.
         """
         if not self._hooks:
             raise RuntimeError("this enforcement has ended: call mask.enforce(model, optimizer) again.")
         _checks.kind("mask", mask, type(self.mask), "a Mask")
-        if not _checks.kind("regrow", regrow, bool, "True or False") and not mask <= self.mask:
+        shrinks = not _checks.kind("regrow", regrow, bool, "True or False")
+        if shrinks and not fit_names(mask, self._model) <= fit_names(self.mask, self._model):
             raise ValueError(
                 f"update only ever prunes more, but {mask!r} keeps weights that {self.mask!r} prunes: pass regrow=True to let "
                 "them come back."
+            )
+        if have_moved(match(self.mask, self._model)):  # asked even where no write counts, as of p.data.copy_(...)
+            raise RuntimeError(
+                f"pruned weights were moved by something else than the enforced optimizers{self._moved_by or ''}, and what the "
+                "present mask prunes of them would be lost: update the mask first and load weights then, or call "
+                "enforcement.mask.apply_(model) before."
             )
         self._begin(mask, regrow)
 

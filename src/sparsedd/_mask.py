@@ -238,7 +238,7 @@ class Mask(Mapping[str, Tensor]):
 
         Kept weights follow, bit for bit, the trajectory of training f(w ⊙ m). Leaving the block makes sure that the mask
         held, and returns the weights to the optimizers: pruned ones go on from zero with the state that a fresh optimizer
-        has, which is re-dense training (He et al. 2022, A.4).
+        has, but for what it counts for a whole parameter, as Adam its steps. That is re-dense training (He et al. 2022, A.4).
 
         Raises
         ------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsedd import _checks
 from sparsedd._bits import Bits
-from sparsedd._parameters import check_present, memory_key, select
+from sparsedd._parameters import check_present, fit_name, memory_key, parameters, select
 from sparsedd._selection import FLOATS, Scored
 from sparsedd._shards import Place, local, sum_each, sum_over, take_bits
 
@@ -25,7 +25,7 @@ def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Bits]]:
     Of a sharded parameter it is the part of the mask for the weights of this process.
     """
     found = check_present(select(model, mask))
-    keeps = {name if name in found else name.removeprefix("module."): keep for name, keep in mask._bits.items()}
+    keeps = {fit_name(name, found): keep for name, keep in mask._bits.items()}
     owners: dict[Hashable, str] = {}
     for name, p in found.items():
         if p.shape != keeps[name].shape:
@@ -36,6 +36,12 @@ def match(mask: Mask, model: nn.Module) -> dict[str, tuple[nn.Parameter, Bits]]:
         if (tied := owners.setdefault(memory_key(p), name)) != name:
             raise ValueError(f"{tied!r} and {name!r} are one tied parameter: a mask names it once.")
     return {name: (p, take_bits(keeps[name], p)) for name, p in found.items()}
+
+
+def fit_names(mask: Mask, model: nn.Module) -> Mask:
+    """Return the mask under the names of the unwrapped model."""
+    every = parameters(model)
+    return mask._of({fit_name(name, every): keep for name, keep in mask._bits.items()})
 
 
 @torch.no_grad()

@@ -54,9 +54,13 @@ class Level:
         return self.mask.sparsity
 
     def enforce(self, *optimizers: Optimizer) -> Enforcement:
-        """Hold the level's pruned weights at zero after every step of the optimizers, as :meth:`.Mask.enforce` does."""
+        """Hold the level's pruned weights at zero after every step of the optimizers, as :meth:`.Mask.enforce` does.
+
+        The mask stays as it is: :meth:`.Enforcement.update` to another one raises ``ValueError``, as a sweep prunes between
+        its levels.
+        """
         self._enforced = optimizers
-        return self.mask.enforce(self._sweep.model, *optimizers)
+        return _Held(self.mask, self._sweep.model, optimizers)
 
     def epochs(self, last: int, *, first: int = 0, every: int = 1, **parts: Any) -> Iterator[int]:
         """Yield the epochs from ``first`` up to ``last`` that are not done yet; after each, training is kept on disk.
@@ -162,7 +166,7 @@ class Level:
         if not self.mask.holds(sweep.model):
             raise RuntimeError(
                 f"pruned weights of level {self.number} are not zero: train within `with level.enforce(optimizer)`, or call "
-                "level.mask.apply_(model) before measuring."
+                "level.mask.apply_(model) before measuring. A mask that moves needs a loop of your own, without a Sweep."
             )
         if self._kept > self._last > 0:
             raise RuntimeError(
@@ -188,6 +192,18 @@ class Level:
         sweep._net.holds = self.number
         self._release()
         return self.finished
+
+
+class _Held(Enforcement):
+    """An enforcement of the mask of a level, which is recorded, and pruned further, as what it was when the level began."""
+
+    def update(self, mask: Mask, *, regrow: bool = False) -> None:
+        if isinstance(mask, Mask) and mask != self.mask:
+            raise ValueError(
+                f"a level keeps its {self.mask!r} to the end, as a sweep prunes between levels, got {mask!r}: a mask that "
+                "shrinks or moves needs a loop of your own, without a Sweep."
+            )
+        super().update(mask, regrow=regrow)
 
 
 def _keep(path: Path, step: int, parts: Mapping[str, Any]) -> None:
