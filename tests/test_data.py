@@ -707,9 +707,8 @@ def test_labels_by_people_are_the_real_ones():
     real("cifar10.npz"), real("cifar10n.npz")
     source, shares = data.cifar10(), {}
     for name in ("aggregate", "random1", "random2", "random3", "worse"):
-        noisy = NoisyLabels(source.first(10_000).train, data.cifar10n(name), num_classes=10)
-        shares[name] = noisy.noise.rate
-        assert noisy.rate == pytest.approx(noisy.noise.rate, abs=0.01)
+        noisy = NoisyLabels(source.train, data.cifar10n(name), num_classes=10)
+        shares[name] = noisy.rate
     assert shares == {"aggregate": 0.0901, "random1": 0.17234, "random2": 0.18122, "random3": 0.1764, "worse": 0.40208}
     order = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))
     inputs, targets = source.train.tensors
