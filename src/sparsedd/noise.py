@@ -232,14 +232,10 @@ class Given:
         found: Tensor = self.labels
         clean: Tensor | None = self.clean
         if n != len(found):
-            raise ValueError(
-                f"{len(found):,} labels are given, and the data set has {n:,}: "
-                + (
-                    "labels are missing."
-                    if n > len(found)
-                    else "pick out those of its samples, Given(labels[part], clean[part])."
-                )
+            advice = (
+                "labels are missing" if n > len(found) else "pick out those of its samples, Given(labels[part], clean[part])"
             )
+            raise ValueError(f"{len(found):,} labels are given, and the data set has {n:,}: {advice}.")
         if clean is not None and (wrong := int((true != clean).sum())):
             raise ValueError(
                 f"{wrong:,} of {n:,} labels of the data set are not those that the given ones came with: is one of them in "
