@@ -79,8 +79,8 @@ def activation_entropy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]
         raise ValueError("activation_entropy needs at least one sample, got none: is the iterator used up?")
     if not total:
         raise ValueError(
-            f"no rectified layer was called, of {', '.join(map(repr, names.values()))}: call the module itself in forward, such "
-            "as self.relu(x)."
+            f"no rectified layer was called, of {', '.join(map(repr, names.values()))}: call the module itself in forward, "
+            "such as self.relu(x)."
         )
     by_layer = {name: [call for call in total if call.layer == name] for name in names.values()}
     return {name: _mean_entropy(calls) for name, calls in by_layer.items() if calls}
@@ -103,8 +103,8 @@ class _Call(NamedTuple):
         if self.n != (samples := targets.shape[:1].numel()):
             raise ValueError(
                 f"the output of {self.layer!r} has {self.n:,} rows of shape {tuple(self.on.shape)}, and the batch {samples:,} "
-                "targets: each sample needs one. Let samples come first in the layer, as with batch_first=True, and time not be "
-                "merged into them; of nn.DataParallel, pass the .module."
+                "targets: each sample needs one. Let samples come first in the layer, as with batch_first=True, and time not "
+                "be merged into them; of nn.DataParallel, pass the .module."
             )
 
 
