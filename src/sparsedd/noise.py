@@ -215,8 +215,8 @@ class Given:
     tensor([0, 1, 2, 1])
     """
 
-    labels: _Classes = _Classes()
-    clean: _Classes = _Classes(None)
+    labels: Tensor = _Classes()  # type: ignore[assignment]
+    clean: Tensor | None = _Classes(None)  # type: ignore[assignment]
     rate: float | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -229,8 +229,7 @@ class Given:
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
         true, n = torch.from_numpy(_check(labels, num_classes, seed)), len(labels)
-        found: Tensor = self.labels
-        clean: Tensor | None = self.clean
+        found, clean = self.labels, self.clean
         if n != len(found):
             advice = (
                 "labels are missing" if n > len(found) else "pick out those of its samples, Given(labels[part], clean[part])"
