@@ -160,25 +160,6 @@ class Pairflip:
         return _like(_flip(true, flips, self.rate, ("pairflip", seed)), labels)
 
 
-class _Classes:
-    """A field of a dataclass that holds classes, checked, and hands out copies: a value never changes."""
-
-    def __init__(self, *default: None) -> None:
-        self.default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None and not self.default:
-            raise AttributeError(f"{self.name} has no default")  # which is how a dataclass learns of it
-        held = None if instance is None else vars(instance)["_" + self.name]
-        return None if held is None else held.clone()
-
-    def __set__(self, instance: object, value: Any) -> None:
-        vars(instance)["_" + self.name] = None if value is None and self.default else _copy(self.name, value)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Given:
     """A noise of labels that somebody else made: human annotators, say. No seed changes them.
@@ -215,8 +196,8 @@ class Given:
     tensor([0, 1, 2, 1])
     """
 
-    labels: Tensor = _Classes()  # type: ignore[assignment]
-    clean: Tensor | None = _Classes(None)  # type: ignore[assignment]
+    labels: Tensor
+    clean: Tensor | None = None
     rate: float | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -261,6 +242,25 @@ class Given:
     def _bytes(self) -> tuple[bytes, bytes | None]:
         return self.labels.numpy().tobytes(), None if self.clean is None else self.clean.numpy().tobytes()
 
+
+class _Classes:
+    """A field that holds classes, checked, and hands out copies: nobody else can write to them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        held = vars(instance)[self.name]
+        return None if held is None else held.clone()
+
+    def __set__(self, instance: object, value: Any) -> None:
+        vars(instance)[self.name] = None if value is None and self.name == "clean" else _copy(self.name, value)
+
+
+for _name in ("labels", "clean"):  # after the dataclass is made, which would take them for defaults
+    setattr(Given, _name, _Classes(_name))
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
