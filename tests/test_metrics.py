@@ -517,6 +517,41 @@ def test_entropy_is_a_mean_over_channels_and_positions_by_the_name_of_each_layer
     assert list(found) == ["relu", "gelu.0"]
 
 
+class Unheard(nn.Module):
+    """A module that has a rectifier, and does not call it."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return torch.relu(x)
+
+
+def test_the_entropy_of_nan_and_of_no_units_is_nan():
+    x, y = torch.tensor([[1.0, 1.0], [-1.0, math.nan]]), torch.zeros(2)
+    for inputs in (x, x[:, :0], x.fill_(math.nan)):
+        (bits,) = metrics.activation_entropy(nn.Sequential(nn.ReLU()), [(inputs, y)]).values()
+        assert math.isnan(bits)
+
+
+def test_the_entropy_of_a_replica_is_that_of_the_model():
+    class Replicated(nn.Module):
+        def __init__(self, parts):
+            super().__init__()
+            self.relu, self.parts = nn.ReLU(), parts
+
+        def forward(self, x):
+            replica = self.relu._replicate_for_data_parallel()
+            return torch.cat([replica(part) for part in x.chunk(self.parts)])
+
+    batches = [(coins(1, 4), torch.zeros(4))]
+    plain = metrics.activation_entropy(nn.Sequential(nn.ReLU()), batches)
+    assert metrics.activation_entropy(Replicated(1), batches) == {"relu": plain["0"]}
+    with pytest.raises(ValueError, match=r"'relu' has 2 rows .* 4 targets: .*of nn.DataParallel, pass the .module"):
+        metrics.activation_entropy(Replicated(2), batches)
+
+
 def test_entropy_of_a_compiled_model_is_that_of_the_model():
     model, batches = nn.Sequential(net(), nn.ReLU()), [batch(k, 9) for k in range(3)]
     plain = metrics.activation_entropy(model, batches)
@@ -537,6 +572,9 @@ def test_what_has_no_margins_or_entropy():
         ([(x, y.float())], TypeError, r"classes of type torch.int64, got torch.float32: use targets.long"),
         ([(x, y[:2])], ValueError, r"margins takes \(b, C\) logits and \(b,\) targets"),
         ([(x[:0], y[:0])], ValueError, "at least one sample, got none"),
+        ([(x, y.to(torch.uint16))], TypeError, r"classes of type torch.int64, got torch.uint16: use targets.long"),
+        ([(x.to_sparse(), y)], TypeError, "dense, real logits, got torch.float32 of layout torch.sparse_coo"),
+        ([(x + 0j, y)], TypeError, "dense, real logits, got torch.complex64"),
     ):
         with pytest.raises(error, match=message):
             metrics.margins(nn.Identity(), batches)
@@ -544,6 +582,14 @@ def test_what_has_no_margins_or_entropy():
         (net(), [batch(0)], r"Sequential has no rectified layer .*functional.relu are not seen: write nn.ReLU\(\)"),
         (nn.Sequential(nn.ReLU()), [], "at least one sample, got none"),
         (nn.Sequential(nn.ReLU()), [(x, y), (torch.zeros(3, 4), y)], "other units in one batch than in another"),
+        (
+            nn.Sequential(nn.ReLU()),
+            [(x.T, y)],
+            r"'0' has 2 rows of shape \(3,\), and the batch 3 targets: .*batch_first",
+        ),
+        (nn.Sequential(nn.ReLU()), [(x[:0], y)], "output of '0' has 0 rows"),
+        (nn.Sequential(nn.ReLU()), [(x, y), (x.repeat(2, 1), y)], "output of '0' has 6 rows .*time not be merged"),
+        (Unheard(), [(x, y)], r"no rectified layer was called, of 'relu': call the module itself"),
     ):
         with pytest.raises(ValueError, match=message):
             metrics.activation_entropy(model, batches)

@@ -339,10 +339,16 @@ def test_given_labels_are_given_whatever_the_seed_and_compared_by_content():
     noisy = [NoisyLabels(dataset, kind, num_classes=10, seed=seed) for seed in (0, 7)]
     assert all(torch.equal(n.targets, own) and n.rate == kind.rate == (own != clean).double().mean() for n in noisy)
     own[0] = clean[0] = 9 - own[0]  # what was passed is the caller's
+    kind.labels.add_(1), kind.clean.add_(1)  # copies
     assert torch.equal(kind.labels, kept)
     assert repr(kind) == f"Given(50 labels, {kind.rate:.2%} wrong)"
     assert repr(Given(kept)) == "Given(50 labels)"
-    for same in (Given(kept.clone(), labels(50)), copy.deepcopy(kind), pickle.loads(pickle.dumps(kind))):
+    for same in (
+        Given(kept.clone(), labels(50)),
+        Given(kept.tolist(), labels(50).flip(0).numpy()[::-1]),
+        copy.deepcopy(kind),
+        pickle.loads(pickle.dumps(kind)),
+    ):
         assert same == kind
         assert hash(same) == hash(kind)
     assert len({kind, Given(kept), Given(labels(50), labels(50)), Given(kept, kept)}) == 4
@@ -355,16 +361,27 @@ def test_given_labels_of_another_order_are_refused():
     wrong = int((clean[order] != clean).sum())
     with pytest.raises(ValueError, match=rf"^{wrong} of 200 labels of the data set are not .* TensorFlow Datasets\? Put"):
         NoisyLabels(TensorDataset(clean[order], clean[order]), Given(own, clean), num_classes=10)
-    first = NoisyLabels(Subset(TensorDataset(clean, clean), range(60)), Given(own, clean), num_classes=10)
-    assert torch.equal(first.targets, own[:60])
-    with pytest.raises(ValueError, match="200 labels are given, and the data set has 60: pick out"):
-        Given(own)(clean[:60], 10, 0)
+    part = range(30, 90)
+    first = NoisyLabels(Subset(TensorDataset(clean, clean), part), Given(own[part], clean[part]), num_classes=10)
+    assert torch.equal(first.targets, own[part])
+    for arguments in ((own,), (own, clean)):
+        with pytest.raises(ValueError, match=r"200 labels are given, and the data set has 60: pick out .*clean\[part\]\)"):
+            Given(*arguments)(clean[:60], 10, 0)
+    with pytest.raises(ValueError, match="60 labels are given, and the data set has 200: labels are missing"):
+        Given(own[:60])(clean, 10, 0)
+    with pytest.raises(ValueError, match=r"in 0 \.\.\. 4, got 1 \.\.\. 5: pass num_classes=6, unless they are to begin at 0"):
+        Given([1, 5])(torch.tensor([0, 4]), 5, 0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([0, 1],), TypeError, r"labels must be an integer tensor of shape \(n,\), got list"),
+        (
+            ([0, 0.5],),
+            TypeError,
+            r"labels must be integers of shape \(n,\) in a tensor, an array or a list, got list of float64",
+        ),
+        (([[0, 1], [2]],), TypeError, "labels must be integers of shape"),
         ((torch.zeros(3),), TypeError, "got torch.float32 of shape"),
         ((torch.zeros(3, 1, dtype=torch.int64),), TypeError, r"shape \(3, 1\)"),
         ((torch.tensor([-1]),), ValueError, "labels must be classes, from 0 on, got -1"),

@@ -160,6 +160,12 @@ def test_given_labels_stand_in_the_key_by_their_digest(mine, tmp_path):
     assert replace(mine.tiny, noise=Given(clean)).name == "points-net-Given-score-ltr"
     task = Task(replace(experiment, train_size=20), "cpu")
     assert (task.flipped.sum(), task.flipped[:10].all()) == (10, True)
+    part = replace(experiment, train_size=20, noise=Given(given.labels[:20], clean[:20]))
+    assert torch.equal(Task(part, "cpu").flipped, task.flipped)
+    late = clean.clone()
+    late[30] = 3 - late[30]  # beyond the first 20, and compared
+    with pytest.raises(ValueError, match="1 of 40 labels of the data set are not"):
+        Task(replace(experiment, train_size=20, noise=Given(given.labels, late)), "cpu")
     records = list(run(experiment, tmp_path))
     read = Store.open(tmp_path / experiment.folder).experiment
     assert read == experiment

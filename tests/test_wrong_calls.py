@@ -489,7 +489,7 @@ MODULES: list[Wrong] = [
             ("with a negative seed", lambda w: (w.labels, 10, -1), ValueError, "seed must be at least 0, got -1"),
         )
     ),
-    ("noise.Given: a list", lambda w: noise.Given([0, 1]), TypeError, "labels must be an integer tensor .*got list"),
+    ("noise.Given: a list", lambda w: noise.Given(["cat"]), TypeError, "labels must be integers .*or a list, got list of <U3"),
     ("noise.Given: no classes", lambda w: noise.Given(w.labels - 1), ValueError, "labels must be classes, from 0 on, got -1"),
     ("noise.Given: fewer clean", lambda w: noise.Given(w.labels, w.labels[:3]), ValueError, "equally many, got 20 and 3"),
     ("noise.Given: of more", lambda w: noise.Given(w.labels)(w.labels[:3], 10, 0), ValueError, "20 labels .* has 3: pick out"),
@@ -499,7 +499,7 @@ MODULES: list[Wrong] = [
         ValueError,
         "20 of 20 labels of the data set are not .*another order, as CIFAR-10 is in TensorFlow Datasets.* Put the given",
     ),
-    ("noise.Given: beyond", lambda w: noise.Given(w.labels)(w.labels % 3, 3, 0), ValueError, "given labels must be in 0 ... 2"),
+    ("noise.Given: beyond", lambda w: noise.Given(w.labels)(w.labels % 3, 3, 0), ValueError, "in 0 ... 2, .*num_classes=10"),
     ("noise.FLIPS: unknown", lambda w: noise.FLIPS["svhn"], Missing, "no flips 'svhn'. There are 'mnist', 'cifar10'"),
     # ---------------------------------------------------------------- sparsedd.metrics
     *(

@@ -27,7 +27,7 @@ from sparsedd._parameters import (
 from sparsedd._prunable import select_prunable
 from sparsedd._shards import Place, is_sharded, local, sum_over, take_part
 from sparsedd._state import Weights, check_same, find_first_names, is_weight, read_tensors, resolve_names
-from sparsedd.noise import check_range
+from sparsedd.noise import INTEGERS, check_range
 
 __all__ = [
     "Evaluation",
@@ -211,7 +211,12 @@ def margins(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tenso
     ValueError
         When there are no samples, or fewer than two classes.
     TypeError
-        When the model returns anything else than a tensor of logits, or the targets are no classes.
+        When the model returns anything else than a tensor of dense, real logits, or the targets are no classes.
+
+    Notes
+    -----
+    To compare the margins of levels sample by sample, all must see the same order: a ``DataLoader`` that shuffles draws another
+    one each time.
 
     Examples
     --------
@@ -219,7 +224,7 @@ def margins(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tenso
     >>> margins(nn.Identity(), [(logits, torch.tensor([1, 2]))])
     tensor([ 8., -8.])
 
-    Of every finished level of a sweep, in two lines:
+    Of every level of a sweep that keeps the weights of all, ``keep="all"``, as it does unless told otherwise:
 
     >>> import tempfile
     >>> from sparsedd import Sweep, landscape
@@ -237,7 +242,9 @@ def margins(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tenso
     with _restored.outputs(model, batches) as outputs:
         for output, targets in outputs:
             logits = _check_logits("margins", output, targets)
-            if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+            if logits.is_complex() or logits.layout is not torch.strided:
+                raise TypeError(f"margins needs dense, real logits, got {logits.dtype} of layout {logits.layout}.")
+            if targets.dtype not in INTEGERS:
                 raise TypeError(f"targets must be classes of type torch.int64, got {targets.dtype}: use targets.long().")
             if logits.shape[1] < 2:
                 raise ValueError(f"margins needs the logits of two classes or more, got {tuple(logits.shape)}.")

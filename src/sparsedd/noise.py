@@ -7,7 +7,7 @@ the labels touched at a lower rate are among those touched at a higher one. The 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -167,10 +167,10 @@ class Given:
     Parameters
     ----------
     labels
-        (n,) integers, in the order of the data set.
+        (n,) integers, in the order of the data set: a tensor, an array or a list. It is copied, and handed out as copies.
     clean
         (n,) integers: the data set's own labels, as they came with the others. They are compared with those that the data set
-        has, so that another order is noticed. With them, a data set that is the first part of the whole gets the first labels.
+        has, so that an order that differs between classes is noticed. Another order within a class is not.
 
     Attributes
     ----------
@@ -179,8 +179,12 @@ class Given:
 
     Raises
     ------
+    TypeError
+        When the labels are not integers, or not of one dimension.
     ValueError
-        When called: for another number of labels, or for labels that differ from ``clean``.
+        When called: for another number of labels, or for labels that differ from ``clean``. A part of the data set needs the
+        labels of its samples, picked out of both: ``Given(labels[part], clean[part])``. An experiment with a ``train_size``
+        does that by itself.
 
     Examples
     --------
@@ -197,28 +201,32 @@ class Given:
     rate: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        labels, clean, rate = _copy("labels", self.labels), self.clean, None
+        labels, clean, rate = self.labels, self.clean, None
         if clean is not None:
-            clean = _copy("clean", clean)
             if len(clean) != len(labels):
                 raise ValueError(f"labels and clean must be equally many, got {len(labels):,} and {len(clean):,}.")
             rate = int((labels != clean).sum()) / max(len(labels), 1)
-        for name, value in (("labels", labels), ("clean", clean), ("rate", rate)):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "rate", rate)
 
     def __call__(self, labels: Tensor, num_classes: int, seed: int) -> Tensor:
         true, n = torch.from_numpy(_check(labels, num_classes, seed)), len(labels)
-        if n > len(self.labels) or (n < len(self.labels) and self.clean is None):
-            raise ValueError(
-                f"{len(self.labels):,} labels are given, and the data set has {n:,}: pick out those of its samples."
+        found, clean = self.labels, self.clean
+        if n != len(found):
+            advice = (
+                "labels are missing" if n > len(found) else "pick out those of its samples, Given(labels[part], clean[part])"
             )
-        if self.clean is not None and (wrong := int((true != self.clean[:n]).sum())):
+            raise ValueError(f"{len(found):,} labels are given, and the data set has {n:,}: {advice}.")
+        if clean is not None and (wrong := int((true != clean).sum())):
             raise ValueError(
                 f"{wrong:,} of {n:,} labels of the data set are not those that the given ones came with: is one of them in "
                 "another order, as CIFAR-10 is in TensorFlow Datasets? Put the given ones into the order of the data set."
             )
-        check_range("the given labels", self.labels[:n], num_classes)
-        return self.labels[:n].clone().to(labels.device)
+        if n and (last := int(found.max())) >= num_classes:
+            raise ValueError(
+                f"the given labels must be in 0 ... {num_classes - 1}, got {int(found.min())} ... {last}: "
+                f"pass num_classes={last + 1}, unless they are to begin at 0."
+            )
+        return found.to(labels.device)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Given):
@@ -234,6 +242,25 @@ class Given:
     def _bytes(self) -> tuple[bytes, bytes | None]:
         return self.labels.numpy().tobytes(), None if self.clean is None else self.clean.numpy().tobytes()
 
+
+class _Classes:
+    """A field that holds classes, checked, and hands out copies: nobody else can write to them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        held = vars(instance)[self.name]
+        return None if held is None else held.clone()
+
+    def __set__(self, instance: object, value: Any) -> None:
+        vars(instance)[self.name] = None if value is None and self.name == "clean" else _copy(self.name, value)
+
+
+for _name in ("labels", "clean"):  # after the dataclass is made, which would take them for defaults
+    setattr(Given, _name, _Classes(_name))
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Labels: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
@@ -267,7 +294,17 @@ def _check_integers(what: str, labels: object) -> Tensor:
     return labels
 
 
-def _copy(what: str, labels: object) -> Tensor:
+def _copy(what: str, labels: Any) -> Tensor:
+    """Return classes in a tensor, an array or a list as a tensor of their own."""
+    if not isinstance(labels, Tensor):
+        try:
+            array = np.asarray(labels)
+        except ValueError:  # lists of unequal lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            got = f"{type(labels).__name__} of {array.dtype} of shape {array.shape}"
+            raise TypeError(f"{what} must be integers of shape (n,) in a tensor, an array or a list, got {got}.")
+        labels = torch.from_numpy(array.astype(np.int64))
     copy = _check_integers(what, labels).detach().to("cpu", torch.int64, copy=True)
     if len(copy) and copy.min() < 0:
         raise ValueError(f"{what} must be classes, from 0 on, got {int(copy.min())}.")

@@ -1,5 +1,6 @@
 """CIFAR-10N: labels of CIFAR-10's training images by people."""
 
+import csv
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -8,10 +9,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
+from torch import Tensor
 
 from sparsedd import _checks
 from sparsedd.data._folder import data_folder
-from sparsedd.noise import Given
+from sparsedd.noise import Given, check_range
 
 Annotators = Literal["aggregate", "random1", "random2", "random3", "worse"]
 PUBLISHED = {"clean": "clean_label", "aggregate": "aggre_label", "worse": "worse_label"}
@@ -42,7 +45,7 @@ def cifar10n(labels: Annotators) -> Given:
     FileNotFoundError
         When there is no such file; the message says where to get it.
     ValueError
-        When the file is not whole, or has no such labels.
+        When the file is not whole, or has no such labels; the message says what was found.
     """
     _checks.one_of("labels", labels, get_args(Annotators))
     paths = [data_folder() / f"cifar10n{ending}" for ending in (".npz", ".npy", ".csv")]
@@ -55,24 +58,36 @@ def cifar10n(labels: Annotators) -> Given:
         )
     try:
         columns = _read(path)
-        found = {
-            name: np.asarray(columns[PUBLISHED[name] if PUBLISHED[name] in columns else name]) for name in (labels, "clean")
-        }
-        if any(column.dtype.kind not in "iu" or column.ndim != 1 for column in found.values()):
-            raise ValueError(f"got {', '.join(f'{column.dtype} {column.shape}' for column in found.values())}")
-        return Given(*(torch.from_numpy(found[name].astype(np.int64)) for name in (labels, "clean")))
-    except (KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        return Given(*(_find(columns, name) for name in (labels, "clean")))
+    except (EOFError, ValueError, TypeError, OverflowError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{path} must hold integers (n,) under the names {labels!r} and 'clean', without pickles: {error}."
+            f"{path} must hold integers (n,), 0 ... 9, under the names {labels!r} and 'clean', without pickles: "
+            f"{str(error).rstrip('.')}. Make it as the how-to on noise of your own does."
         ) from error
+
+
+def _find(columns: Mapping[str, Any], name: str) -> Tensor:
+    """Return the column of a name, or of the published one."""
+    key = PUBLISHED[name] if PUBLISHED[name] in columns else name
+    if key not in columns:
+        raise ValueError(f"there is no {name!r} among {', '.join(map(repr, columns)) or 'no names'}")
+    column = np.asarray(columns[key])
+    if column.dtype.kind not in "iu" or column.ndim != 1 or not len(column):
+        raise ValueError(f"got {column.dtype} {column.shape} under {key!r}")
+    labels = torch.from_numpy(column.astype(np.int64))
+    check_range(repr(key), labels, 10)
+    return labels
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     """Return the columns of a file by name."""
     if path.suffix == ".csv":
-        with open(path, encoding="utf-8") as file:
-            names = [name.strip() for name in file.readline().split(",")]
-            return dict(zip(names, np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2).T, strict=True))
+        with open(path, encoding="utf-8-sig", newline="") as file:  # Excel begins with a byte order mark
+            lines = [[value.strip() for value in line] for line in csv.reader(file, skipinitialspace=True) if line]
+        names, *rows = lines or [[]]
+        if odd := next((row for row in rows if len(row) != len(names)), None):
+            raise ValueError(f"there are {len(names)} names, and a row of {len(odd)} values")
+        return dict(zip(names, np.array(rows, dtype=np.int64).reshape(len(rows), len(names)).T, strict=True))
     with open(path, "rb") as file:
-        found = np.load(file, allow_pickle=False)
-        return {name: found[name] for name in (found.files if path.suffix == ".npz" else found.dtype.names or ())}
+        found = np.load(file, allow_pickle=False)  # by what it is, whatever its name says
+        return {name: found[name] for name in (found.files if isinstance(found, NpzFile) else found.dtype.names or ())}

@@ -25,6 +25,7 @@ from sparsedd.experiments._experiment import Experiment
 from sparsedd.experiments._own import Own, OwnData, call_with, calm, has_default, seeded, takes
 from sparsedd.experiments._train import Execution, Samples, in_order, sgd, train
 from sparsedd.metrics import Evaluation, evaluate
+from sparsedd.noise import Given
 from sparsedd.sweeps import Curves, Level, Record, Schedule
 
 
@@ -51,10 +52,12 @@ class Task:
             raise ValueError(
                 f"train_size must be at most {len(source.train):,} for {experiment.dataset}, got {experiment.train_size:,}."
             )
-        source = source.first(experiment.train_size)
+        whole, source = source, source.first(experiment.train_size)
         noise = experiment.noise or (lambda labels, num_classes, seed: labels)
-        noisy = NoisyLabels(source.train, noise, num_classes=source.num_classes, seed=experiment.seed)
-        targets, self.flipped = noisy.targets.to(device), noisy.flipped.to(device)
+        given = noise.function if isinstance(noise, Own) and isinstance(noise.function, Given) else None
+        train = whole.train if given and len(given.labels) == len(whole.train) else source.train  # given for all, compared so
+        noisy = NoisyLabels(train, noise, num_classes=source.num_classes, seed=experiment.seed)
+        targets, self.flipped = (found[: len(source.train)].to(device) for found in (noisy.targets, noisy.flipped))
         self.train = source.train.tensors[0], targets
         self.test = source.test.tensors[0], source.test.tensors[1]
         self.batches = Batches(
