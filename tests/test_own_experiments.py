@@ -378,7 +378,7 @@ in_main.__module__ = "__main__"
         (lambda: {"noise": Thawed()}, TypeError, "must be a frozen dataclass that can be called, got Thawed"),
         (lambda: {"noise": Thawed}, TypeError, "a function, one of sparsedd.noise or None, got <class"),
         (lambda: {"dataset": in_main}, ValueError, "a script that is run itself.*sparsedd run FILE.py:NAME"),
-        (lambda: {"noise": partial(noise, weights=torch.ones(2))}, TypeError, "weights of an experiment's noise must be JSON"),
+        (lambda: {"noise": partial(noise, weights={1, 2})}, TypeError, "weights of an experiment's noise must be JSON"),
         (lambda: {"noise": partial(noise, by=lambda x: x)}, ValueError, "by of an experiment's noise can't be a lambda"),
     ],
 )  # fmt: skip
