@@ -351,7 +351,7 @@ def a_sweep(out: Path) -> None:
         evaluation = evaluate(model, [(torch.ones(2, 5), torch.tensor([0, 1]))])
         repr((level, level.sparsity, level.record(train=evaluation, test=evaluation)))
     dir(copy.copy(sweep.records[1])), hash(sweep.records[1]), sweep.records[1]["seconds"], sweep.records[1].diverged
-    repr((sweep, sweep.records, sweep.curves(), sweep.mask(1), sweep.weights(1)))
+    repr((sweep, sweep.records, sweep.records[1].test_accuracy, sweep.curves(), sweep.mask(1), sweep.weights(1)))
     stored = sweeps.StoredSweep(out)
     assert stored.records == sweep.records
     with suppress(TypeError):

@@ -44,8 +44,9 @@ LENET = replace(PRESETS["lenet-mnist"].scaled("smoke"), sparse_below=0.0, levels
 
 
 @pytest.fixture(autouse=True)
-def _convolutions():
-    """Those of the devices, on the CPU too."""
+def _alike(monkeypatch):
+    """Convolve on the CPU as the devices do, and evaluate all samples at once: elsewhere batches are larger."""
+    monkeypatch.setattr("sparsedd.experiments._train.EVALUATION_BATCH", 10_000)
     before = torch.backends.mkldnn.enabled
     torch._C._set_mkldnn_enabled(False)
     yield
@@ -150,7 +151,7 @@ def test_pruning(score, scope, tmp_path):
 @pytest.mark.parametrize("score", ["magnitude", "random", lambda name, p: p.detach().cpu().float().sin()])
 def test_large_layers(score, dtype, monkeypatch):
     """Samples, brackets and slices, with ties; and a score that is made elsewhere."""
-    monkeypatch.setattr("sparsedd._selection.LARGE_SLICE", 5000)
+    monkeypatch.setattr("sparsedd._bits.LARGE_SLICE", 5000)
 
     def work(device):
         model = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(20, 30, 5).to(memory_format=torch.channels_last))
