@@ -39,11 +39,11 @@ CHOSEN = {  # the tests that a file's mutants are run against, by the beginning 
     "scores": "test_pruning or large or without or gradient",
     "_pruner": "test_pruning or large or without",
     "_selection": "test_pruning or large or without",
-    "cli": "workers or dry",
+    "cli": "commands or repair or dry",
     "experiments/_redense": "after",
     "experiments/_figures": "reproduced",
-    "experiments/_run_fleet": "test_fleets",
-    "experiments": "lenet or gradient or tickets or run_all or one_precision",
+    "experiments/_run_fleet": "test_fleets or commands",
+    "experiments": "lenet or gradient or own or tickets or run_all or one_precision or repair",
     "": "not workers and not resnet and not twice",
 }
 

@@ -6,6 +6,7 @@ The device is a pretended one; with ``SPARSEDD_DEVICE=cuda`` a real one, whose k
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -152,6 +153,7 @@ def test_pruning(score, scope, tmp_path):
 def test_large_layers(score, dtype, monkeypatch):
     """Samples, brackets and slices, with ties; and a score that is made elsewhere."""
     monkeypatch.setattr("sparsedd._bits.LARGE_SLICE", 5000)
+    monkeypatch.setattr("sparsedd._selection.FEW", 1000)
 
     def work(device):
         model = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(20, 30, 5).to(memory_format=torch.channels_last))
@@ -487,9 +489,11 @@ def test_after_sparse_training(name, tmp_path):
     assert stored_alike(tmp_path / "cpu", tmp_path / DEVICE)
 
 
-def test_fleets_of_experiments(tmp_path):
+@pytest.mark.parametrize("tickets", [False, True])
+def test_fleets_of_experiments(tickets, tmp_path):
     base = replace(LENET, rewind_step=2, momentum=0.9)
     members = [base, replace(base, seed=1), replace(base, pruner=Pruner("random"))]
+    members = [member.reinitialized() for member in members] if tickets else members
 
     def work(device):
         return [list(levels.values()) for levels in run_fleet(members, tmp_path / device, device=device)]
@@ -554,9 +558,33 @@ class Here(Executor):
         return future
 
 
-def test_run_all(tmp_path):
+@pytest.mark.parametrize("executor", [None, Here()])
+def test_run_all(executor, tmp_path):
     wanted = [replace(LENET, seed=seed) for seed in range(2)]
-    assert both(lambda device: list(run_all(wanted, tmp_path / device, Here(), device=device).values()))
+    assert both(lambda device: list(run_all(wanted, tmp_path / device, executor, device=device).values()))
+    assert stored_alike(tmp_path / "cpu", tmp_path / DEVICE)
+
+
+@pytest.mark.parametrize("command", [("run", "lenet-mnist"), ("run", "lenet-mnist", "--fleet"), ("figure", "5")])
+def test_commands_in_this_process(command, tmp_path, monkeypatch):
+    for name in ("_run", "_figure"):
+        monkeypatch.setattr(f"sparsedd.cli.{name}.workers", lambda count: nullcontext(Here()))
+
+    def work(device):
+        options = ["--scale", "smoke", "--seeds", "1", "--device", device]
+        main([*command, *options, "--out", str(tmp_path / device)])
+
+    assert both(work)
+    assert stored_alike(tmp_path / "cpu" / "runs", tmp_path / DEVICE / "runs")
+
+
+def test_repair(tmp_path):
+    def work(device):
+        list(run(LENET, tmp_path / device, device=device))
+        next((tmp_path / device).rglob("01.weights.safetensors")).write_bytes(b"")
+        main(["verify", str(tmp_path / device), "--repair", "--device", device])
+
+    assert both(work)
     assert stored_alike(tmp_path / "cpu", tmp_path / DEVICE)
 
 
