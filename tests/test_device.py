@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, distributed, nn, optim
 from torch.distributed.tensor import DeviceMesh, DTensor, Shard
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from sparsedd import Mask, Pruner, Rewinder, _checks, convert, data, landscape, metrics, models, noise, scores, sparse
 from sparsedd.cli import main
@@ -556,6 +557,21 @@ class Here(Executor):
         future: Future[Any] = Future()
         future.set_result(call(*args, **kwargs))
         return future
+
+
+def test_values_that_lie_elsewhere():
+    """A start, a direction and a state on the CPU, and a model on the device."""
+
+    def work(device):
+        there = net(1).to(memory_format=torch.channels_last)
+        model, (x, y) = net().to(device), batch(device)
+        direction = {name: p.detach() for name, p in there.named_parameters()}
+        losses = landscape.line(model, model, direction, [0.0, 0.5], lambda m: metrics.evaluate(m, [(x, y)]).loss)
+        part = prune.l1_unstructured(models.initialize_(nn.Linear(4, 4), seed=0), "weight", amount=4).to(device)
+        state = part.state_dict() | {"weight_mask": part.weight_mask.cpu()}
+        return metrics.learning_distance(there, model), losses, convert.plain_state_dict(state)["weight"]
+
+    assert both(work)
 
 
 @pytest.mark.parametrize("executor", [None, Here()])
