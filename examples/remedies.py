@@ -1,7 +1,7 @@
 """Remedies
 ========
 
-Does the dip vanish with weight decay, or by distilling a sparse teacher (Quétu and Milovanović 2023; Quétu and Tartaglione 2024)?
+Does the dip vanish with weight decay (Quétu and Milovanović 2023) or a sparse teacher (Quétu and Tartaglione 2024)?
 """
 
 import argparse
