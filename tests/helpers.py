@@ -107,15 +107,18 @@ M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def risen(function: Callable[[], object]) -> int:
-    """Bytes by which this process's memory rises at its peak in a call (Linux), what it leaves behind among them."""
+    """Bytes by which this process's memory rises at its peak in a call (Linux), what it leaves behind among them.
+
+    Less what it has read anew of files that stay mapped: the pages of libraries, which the system may have taken away.
+    """
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # tensors get pages of their own: none lies in a hole of the heap, or leaves one
     try:
         libc.malloc_trim(0)  # what was freed until here is not there to be used again
-        before = _status("VmRSS")
+        before, read = _status("VmRSS"), _status("RssFile")
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
         function()
-        return _status("VmHWM") - before
+        return _status("VmHWM") - before - max(0, _status("RssFile") - read)
     finally:
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest that it takes by itself
 
