@@ -1,4 +1,4 @@
-"""On a GPU: the tests of devices, launches and waits, the time of steps and of pruning, images a second.
+"""On a GPU: the tests of devices, launches and waits, the time of steps, pruning and fleets, images a second.
 
 SPARSEDD_DEVICE=cuda python benchmarks/gpu.py       four minutes of one GPU; tables in results/gpu, each as soon as it is there
 python benchmarks/gpu.py --smoke OUT                the same, small, on a pretended device: does it run from end to end?
@@ -22,12 +22,15 @@ import launches
 import torch
 from bench import report
 from devices import REAL, devices
+from graphs import recorded
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.prune import L1Unstructured, global_unstructured
 
 from sparsedd import Mask, Pruner, models
 from sparsedd.experiments._arithmetic import arithmetic
+from sparsedd.experiments._step_graph import StepGraph
+from sparsedd.fleet import Fleet
 
 HERE = Path(__file__).parent
 NETS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], float]] = {  # input shape, width of a smoke test
@@ -125,6 +128,29 @@ def images(smoke: bool) -> None:
     print(f"TF32 {'makes a difference' if tf32 > 1.05 * ieee else 'MAKES NO DIFFERENCE: is the precision entered?'}")  # type: ignore[operator]
 
 
+def fleet(smoke: bool) -> None:
+    """Time the step of a fleet, as it is and as a CUDA graph, with masks in force."""
+    rows = []
+    for members in (1, 2) if smoke else (1, 10, 50):
+        nets = [models.lenet_300_100(seed=seed, width=0.1 if smoke else 1.0) for seed in range(members)]
+        masks = [Pruner(fraction=0.5).prune(net) for net in nets]
+        x, y = torch.randn(members, 128, 784).to("cuda"), (torch.arange(128) % 10).expand(members, -1).to("cuda")
+        found = {}
+        for way in ("as it is", "CUDA graph"):
+            together = Fleet(nets).to("cuda")
+            optimizer = optim.SGD(together.parameters(), 0.1, momentum=0.9, foreach=True)
+
+            def step(x, y, together=together, optimizer=optimizer) -> None:  # type: ignore[no-untyped-def]
+                together.backward(x, y)
+                optimizer.step()
+
+            taken = StepGraph(step, optimizer) if way == "CUDA graph" else step
+            with together.enforce(masks, optimizer), ExitStack() if REAL else recorded():
+                found[way] = milliseconds(partial(taken, x, y), 3 if smoke else 200)
+        rows.append({"members": members} | {f"{way}, ms": ms for way, ms in found.items()})
+    report("gpu/fleet", "python benchmarks/gpu.py", rows)
+
+
 def milliseconds(step: Callable[[], object], times: int) -> float:
     """Time of a call, as the device's own clock has it: the median of a few runs of several, after one that warms up."""
     found = []
@@ -142,8 +168,8 @@ def milliseconds(step: Callable[[], object], times: int) -> float:
     return statistics.median(found[1:] or found)
 
 
-PARTS: dict[str, Callable[[bool], None]] = {"count": count, "steps": steps, "prune": prune, "images": images, "tests": tests}
-BLOCKS = ("steps", "prune")  # which don't see to the device themselves
+PARTS: dict[str, Callable[[bool], None]] = {f.__name__: f for f in (count, steps, prune, images, fleet, tests)}
+BLOCKS = ("steps", "prune", "fleet")  # which don't see to the device themselves
 
 
 def main() -> None:

@@ -30,4 +30,4 @@ def test_what_waits_for_a_gpu_runs_on_a_pretended_one(tmp_path):
     command = [sys.executable, "gpu.py", "--smoke", str(tmp_path)]
     done = subprocess.run(command, cwd=Path(large.__file__).parent, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout
-    assert {path.stem for path in (tmp_path / "gpu").iterdir()} == {"images", "launches", "prune", "steps", "tests"}
+    assert {path.stem for path in (tmp_path / "gpu").iterdir()} == {"fleet", "images", "launches", "prune", "steps", "tests"}

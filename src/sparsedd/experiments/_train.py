@@ -92,6 +92,15 @@ class Execution:
             loss = cross_entropy(self.net(inputs), labels)
         loss.backward()
 
+    def stepper(self, optimizer: SGD) -> Callable[[Tensor, Tensor], None]:
+        """Return what takes a step on a batch of inputs and labels."""
+
+        def step_on(inputs: Tensor, labels: Tensor) -> None:
+            self.backward(inputs, labels)
+            optimizer.step()
+
+        return step_on
+
     def evaluate(self) -> list[tuple[Evaluation, Evaluation]]:
         """Measure each net on the training and on the test samples."""
         with self.autocast():
@@ -132,6 +141,7 @@ def train(
     """
     e, n = execution.experiment, len(execution.batches)
     measured: list[tuple[int, list[tuple[Evaluation, Evaluation]]]] = []
+    step_on = execution.stepper(optimizer)
     with seeded(e.model, "train", e.seed, start, epochs):
         for epoch in range(start // n, epochs):
             execution.model.train()
@@ -140,8 +150,7 @@ def train(
                 reached(step)
                 for group in optimizer.param_groups:
                     group["lr"] = rate(step)
-                execution.backward(inputs, labels)
-                optimizer.step()
+                step_on(inputs, labels)
             done = epoch + 1
             if done % e.evaluate_every == 0 or done == epochs:
                 measured.append((done, execution.evaluate()))
