@@ -43,7 +43,7 @@ CHOSEN = {  # the tests that a file's mutants are run against, by the beginning 
     "experiments/_redense": "after",
     "experiments/_figures": "reproduced",
     "experiments/_run_fleet": "test_fleets or commands",
-    "experiments": "lenet or gradient or own or tickets or run_all or one_precision or repair",
+    "experiments": "lenet or momentum or gradient or own or tickets or run_all or one_precision or repair",
     "": "not workers and not resnet and not twice",
 }
 

@@ -240,7 +240,7 @@ class _Kernels(TorchDispatchMode):
             indices = [i for i in args[1] if i is not None]
             self.events.waits[f"{name} by a mask {_site()}"] += sum(i.dtype == torch.bool for i in indices)
             self.events.uploads[f"{name} by indices on the CPU {_site()}"] += sum(_device(i) == CPU for i in indices)
-            tensors = [t for t in tensors if not any(t is i for i in indices)]
+            tensors = [t for t in tensors if not any(t is i and _device(i) == CPU for i in indices)]
         numbers = torch.Tag.pointwise in func.tags or name.startswith(("_foreach", "_fused", "fill", "masked_fill"))
         numbers, written = numbers and {_device(t) for t in tensors} != {CPU}, args[0] if name.endswith("_") else None
         placed = {_device(t) for t in tensors if not (numbers and _device(t) == CPU and not t.dim() and t is not written)}

@@ -346,6 +346,29 @@ def test_data_and_noise():
     assert both(work)
 
 
+class Wide(optim.SGD):
+    """It remembers the weights in another precision than theirs."""
+
+    def step(self, closure=None):
+        for p in (p for group in self.param_groups for p in group["params"]):
+            self.state[p]["master"] = p.detach().double()
+        return super().step(closure)
+
+
+def test_counts_and_masters_of_files_come_to_the_device(tmp_path):
+    def work(device):
+        model = net().to(device)
+        optimizer = Wide(model.parameters(), 0.1)
+        train(model, optimizer, 1, device)
+        Rewinder(model=model, optimizer=optimizer).save(tmp_path / "point")
+        Rewinder.load(tmp_path / "point").rewind(model=model, optimizer=optimizer)
+        masters = tensors_of(optimizer)
+        assert kinds(masters) == {device} and {master.dtype for master in masters} == {torch.float64}
+        return masters
+
+    assert both(work)
+
+
 def test_batches_never_wait():
     with devices() as events:
         source = data.blobs(shape=(3, 8, 8), train=60, test=10)
@@ -357,6 +380,10 @@ def test_batches_never_wait():
             events.clear()
             assert len([t for pair in batches for t in pair]) == 4
             assert not +events.waits and not +events.uploads, (+events.waits, events.uploads)
+        inputs, draws = source.train.tensors[0], torch.full((60, 4), 0.9).to(DEVICE)
+        events.clear()
+        data.Shift(2)(inputs, draws, source.mean)
+        assert not +events.waits and not +events.uploads, (+events.waits, events.uploads)
 
 
 def test_sparse_layers_and_conversions():
