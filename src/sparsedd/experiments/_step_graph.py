@@ -49,11 +49,7 @@ class StepGraph:
             self._graphs[kind] = None
             self._warm_up(held)
             return
-        graph = self._graphs[kind]
-        if graph is None:
-            graph = self._graphs[kind] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):  # which only records
-                self._step(*held)
+        graph = self._graphs[kind] = self._graphs[kind] or self._record(held)
         graph.replay()
 
     def _warm_up(self, held: Inputs) -> None:
@@ -65,3 +61,10 @@ class StepGraph:
             with torch.cuda.stream(self._stream):
                 self._step(*held)
             now.wait_stream(self._stream)
+
+    def _record(self, held: Inputs) -> torch.cuda.CUDAGraph:
+        """Record a step, which takes none."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(held[0].device), torch.cuda.graph(graph, stream=self._stream):
+            self._step(*held)
+        return graph
