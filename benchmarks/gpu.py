@@ -33,6 +33,7 @@ from sparsedd.experiments._step_graph import StepGraph
 from sparsedd.fleet import Fleet
 
 HERE = Path(__file__).parent
+FILES = "tests/test_device.py", "tests/test_step_graph.py"
 NETS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], float]] = {  # input shape, width of a smoke test
     "LeNet-300-100": (models.lenet_300_100, (1, 28, 28), 0.1),
     "ResNet-18": (models.resnet18, (3, 32, 32), 1 / 16),
@@ -42,12 +43,12 @@ NETS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], float]] = {  # 
 def tests(smoke: bool) -> None:
     """Run the tests of devices on this one."""
     chosen = ["-k", "dry_run or launches or closures"] if smoke else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_device.py", *chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES, *chosen]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=HERE.parent)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     rows = [{"tests of devices": line.strip("= ")} for line in (*failed, lines[-1])]
-    report("gpu/tests", "SPARSEDD_DEVICE=cuda pytest tests/test_device.py", rows)
+    report("gpu/tests", "SPARSEDD_DEVICE=cuda pytest " + " ".join(FILES), rows)
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:])
 

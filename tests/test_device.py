@@ -355,7 +355,7 @@ class Wide(optim.SGD):
         return super().step(closure)
 
 
-def test_counts_and_masters_of_files_come_to_the_device(tmp_path):
+def test_wide_state_of_files_comes_to_the_device(tmp_path):
     def work(device):
         model = net().to(device)
         optimizer = Wide(model.parameters(), 0.1)

@@ -1,5 +1,6 @@
 """A fleet's step as a CUDA graph: the same bits as the step as it is, whatever the batch and the rate, and a launch a step."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -32,12 +33,13 @@ def test_without_a_gpu_it_changes_nothing(tmp_path):
     assert run_levels(tmp_path / "a", "cpu", cuda_graph=True) == run_levels(tmp_path / "b", "cpu")
 
 
-@pretended
 def test_a_gpu_repeats_the_same_bits(tmp_path):
     with devices():
         plain = run_levels(tmp_path / "plain", DEVICE)
-    with devices(), recorded() as graphs:
-        assert run_levels(tmp_path / "graph", DEVICE, cuda_graph=True) == plain
+    with devices(), nullcontext([]) if REAL else recorded() as graphs:
+        assert same(run_levels(tmp_path / "graph", DEVICE, cuda_graph=True), plain)
+    if REAL:
+        return  # its graphs are not counted
     kinds = 2 * 2  # shapes of a batch, and learning rates
     steps = 16 + 16 - E.rewind_step
     assert len(graphs) == kinds * E.levels
