@@ -336,7 +336,7 @@ def test_data_and_noise():
         augmentation = data.Flip(), data.Shift(2), data.RandomResizedCrop(8)
         batches = data.Batches(source, size=25, augmentation=augmentation, seed=3)
         labels = [n(source.train.tensors[1], 10, 0) for n in (noise.Symmetric(0.4), noise.Asymmetric(0.4, "mnist"))]
-        labels.append(noise.Pairflip(0.4)(source.train.tensors[1], 10, 0))
+        labels += [n(source.train.tensors[1], 10, 0) for n in (noise.Pairflip(0.4), noise.Given(torch.arange(60) % 10))]
         assert kinds(labels) == {device}
         first = list(batches.epoch(1))
         assert kinds(t for pair in first for t in pair) == {device}
