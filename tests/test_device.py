@@ -132,6 +132,8 @@ def test_pruning(score, scope, tmp_path):
     def work(device):
         model = net().to(device)
         scores.accumulate_(model, [batch("cpu")], cross_entropy)
+        own = scores.magnitude, scores.gradient, scores.random(0)
+        assert kinds(each(name, p) for name, p in model.named_parameters() for each in own) == {device}
         pruner, masks = Pruner(score, 0.3, scope), [None]
         for _ in range(3):
             masks.append(pruner.prune(model, masks[-1]))
