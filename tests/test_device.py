@@ -395,8 +395,11 @@ def test_sparse_layers_and_conversions():
         mask = Pruner().prune_to(model, 0.9)
         fast, rest = sparse.compact(model, mask.to("cpu"), below=1.0)
         assert rest is None
+        assert kinds(fast.state_dict().values()) == {device}
         train(fast, optim.SGD(fast.parameters(), 0.1), 2, device)
-        sparse.expand_(model, fast, mask)
+        dense, rest = sparse.compact(sparse.expand_(model, fast, mask.to("cpu")), mask, below=0.0)
+        assert rest == mask
+        sparse.expand_(model, dense.to("cpu"), mask.to("cpu"))
         pruned = convert.to_torch_prune_(deepcopy(model), mask.to("cpu"))
         assert convert.from_torch_prune_(pruned) == mask
         return model.state_dict() | {"digest": mask.digest()}
