@@ -4,7 +4,6 @@ A shared machine is never quiet. So the candidates run in turns, the time is the
 the rounds of the ratio within a round.
 """
 
-import ctypes
 import datetime
 import multiprocessing
 import platform
@@ -19,7 +18,9 @@ from typing import Any
 
 import torch
 
-M_MMAP_THRESHOLD = -3  # of malloc.h
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from helpers import risen
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -45,29 +46,12 @@ def ratios(seconds: Mapping[str, list[float]], to: str) -> dict[str, float]:
 def extra_memory(function: Callable[..., object], *arguments: Any) -> int:
     """Bytes by which the memory of a fresh process rises at its peak (Linux), while it calls what the function returns."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_risen, (function, arguments))
+        return pool.apply(_measure, (function, arguments))
 
 
-def _risen(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
+def _measure(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
     torch.set_num_threads(1)
-    return extra(function(*arguments))  # what is made here is there before
-
-
-def extra(operation: Callable[[], object]) -> int:
-    """Bytes by which the memory of this process rises at its peak in a call, but for pages of libraries that it calls first."""
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # tensors get pages of their own: none lies in a hole of the heap, or leaves one
-    libc.malloc_trim(0)  # what was freed until here is not there to be used again
-    before, read = _status("VmRSS"), _status("RssFile")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    operation()
-    return _status("VmHWM") - before - max(0, _status("RssFile") - read)
-
-
-def _status(key: str) -> int:
-    found = re.search(rf"^{key}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None, f"/proc/self/status has no {key}: this needs Linux"
-    return int(found[1]) * 1024
+    return risen(function(*arguments), times=1)  # what is made here is there before
 
 
 def report(name: str, command: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from math import ceil
 from pathlib import Path
 
 import torch
-from bench import extra, in_turns, ratios, report
+from bench import in_turns, ratios, report, risen
 from torch import nn
 from torch.nn.utils import prune
 
@@ -138,10 +138,10 @@ def measure(name: str, millions: float, rounds: int = 3) -> dict[str, object]:
     model = Llama(millions)
     weights = list(model.parameters())
     operation = OPERATIONS[name](model)
-    risen = extra(operation)
+    extra = risen(operation, times=1)
     seconds = in_turns({"": lambda: [p != 0 for p in weights], name: operation}, rounds=rounds)
     n = sum(p.numel() for p in weights)
-    return {"operation": name, "passes of `w != 0`": round(ratios(seconds, "")[name], 1), "bytes a weight": round(risen / n, 2)}
+    return {"operation": name, "passes of `w != 0`": round(ratios(seconds, "")[name], 1), "bytes a weight": round(extra / n, 2)}
 
 
 if __name__ == "__main__":

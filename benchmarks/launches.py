@@ -7,16 +7,15 @@ ordinary memory, which waits, too. They are counted on the device that the tests
 torch's profiler on a real one. The nets are narrow, which changes no count.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from bench import report
+from devices import REAL, devices
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
@@ -28,9 +27,6 @@ from sparsedd.experiments import PRESETS, Experiment
 from sparsedd.experiments._run_fleet import FleetExecution
 from sparsedd.experiments._task import Task
 from sparsedd.experiments._train import Execution, sgd
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from devices import REAL, devices
 
 DEVICE = REAL or "cuda"
 BATCHES, STEPS = 20, 10  # of an epoch; that are counted
@@ -74,12 +70,12 @@ def experiment(name: str, members: int = 0) -> Iterator[None]:
     execution: Execution = FleetExecution(tasks, nets, masks) if members else tasks[0].execution(nets[0], masks[0])
     optimizer = sgd(execution.model, e)
     assert execution.rest is not None
+    step_on = execution.stepper(optimizer)
     with tasks[0].arithmetic(), execution.rest.enforce(execution.model, optimizer):
         for number in range(3):
             execution.model.train()
             for inputs, labels in execution.epoch(number, 0):
-                execution.backward(inputs, labels)
-                optimizer.step()
+                step_on(inputs, labels)
                 yield
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from bench import extra, in_turns, ratios, report
+from bench import in_turns, ratios, report, risen
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 
@@ -31,7 +31,6 @@ def gathered(model: nn.Module) -> Mask:
 
 
 def measure(rank: int, ranks: int, layers: int, file: str) -> list[dict[str, object]]:
-    ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD: tensors have pages of their own, whatever was there before
     distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
     generator = torch.Generator().manual_seed(0)
     model = network(torch.empty(2048, 2048).normal_(0, 0.02, generator=generator) for _ in range(layers))
@@ -45,7 +44,8 @@ def measure(rank: int, ranks: int, layers: int, file: str) -> list[dict[str, obj
     for method in methods.values():
         method()  # the first imports, and connects
     size = sum(4 * p.numel() for p in model.parameters())
-    risen = {name: extra(method) / size for name, method in methods.items()}
+    extra = {name: risen(method) / size for name, method in methods.items()}
+    ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD: tensors have pages of their own, whatever was there before
     seconds = in_turns({"": lambda: [w.abs() for w in own]} | methods, rounds=5)
     sent: list[int] = []
     reduce = distributed.all_reduce
@@ -58,7 +58,7 @@ def measure(rank: int, ranks: int, layers: int, file: str) -> list[dict[str, obj
         {
             "on each rank": name,
             "CPU time, in passes of `w.abs()` over its part": round(passes[name], 1),
-            "memory beyond the weights, × all weights": round(risen[name], 2),
+            "memory beyond the weights, × all weights": round(extra[name], 2),
             "sums": len(sums) if name == "prune the shards" else None,
             "integers in them": sum(sums) if name == "prune the shards" else None,
         }
