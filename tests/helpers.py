@@ -104,6 +104,7 @@ def read_page(page: Path) -> str:
 
 
 M_MMAP_THRESHOLD = -3  # of malloc.h
+OWN_PAGES = 1 << 16  # the size from which on tensors get pages of their own in :func:`risen`
 
 
 def risen(function: Callable[[], object], times: int = 3) -> int:
@@ -113,8 +114,8 @@ def risen(function: Callable[[], object], times: int = 3) -> int:
     mapped: the pages of libraries, which the system may have taken away.
     """
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)  # tensors get pages of their own: none lies in a hole of the heap, or leaves one
-    found = []
+    libc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES)  # tensors get pages of their own: none leaves a hole in the heap
+    found, holes = [], _fill_holes(libc)
     try:
         for _ in range(times):
             libc.malloc_trim(0)  # what was freed until here is not there to be used again
@@ -123,8 +124,24 @@ def risen(function: Callable[[], object], times: int = 3) -> int:
             function()
             found.append(_status("VmHWM") - before - max(0, _status("RssFile") - read))
     finally:
+        for hole in holes:
+            libc.free(hole)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest that it takes by itself
     return min(found)
+
+
+def _fill_holes(libc: ctypes.CDLL) -> list[ctypes.c_void_p]:
+    """Take all holes of the heap in which a tensor could lie: malloc gives them away before pages of their own."""
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    holes, size = [], 1 << 28
+    while size >= OWN_PAGES:
+        place = libc.malloc(size)
+        if ctypes.c_size_t.from_address(place - ctypes.sizeof(ctypes.c_size_t)).value & 2:  # it has pages of its own
+            libc.free(ctypes.c_void_p(place))
+            size //= 2
+        else:
+            holes.append(ctypes.c_void_p(place))
+    return holes
 
 
 def _status(key: str) -> int:
