@@ -14,7 +14,9 @@ from sparsedd.experiments import FIGURES, reproduce
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="13", choices=FIGURES, metavar="N", help="1 to 49 (default: 13)")
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"), help="small shows the phenomenon")
+parser.add_argument(
+    "--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"), help="small shows the phenomenon"
+)
 parser.add_argument("--out", type=Path, default=Path("out/figure"))
 options = parser.parse_args()
 

@@ -15,7 +15,7 @@ from sparsedd.experiments import FIGURES, interpolation
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="40", choices=("7", "40", "41", "42"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/interpolation"))
 options = parser.parse_args()
 

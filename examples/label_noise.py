@@ -19,7 +19,7 @@ matplotlib.use("agg")
 NUMBERS = [number for number, figure in FIGURES.items() if figure.experiments[0].noise is not None]
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="22", choices=NUMBERS, metavar="N", help="default: 22")
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/label_noise"))
 options = parser.parse_args()
 options.out.mkdir(parents=True, exist_ok=True)

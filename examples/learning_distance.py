@@ -16,7 +16,7 @@ from sparsedd.experiments import FIGURES, run
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="9", choices=("9", "12", "44", "45", "46", "47", "48", "49"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/learning_distance"))
 options = parser.parse_args()
 

@@ -15,7 +15,7 @@ from sparsedd.experiments import FIGURES, reinit, run
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="10", choices=("10", "33", "34"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/lottery_tickets"))
 options = parser.parse_args()
 

@@ -18,7 +18,7 @@ matplotlib.use("agg")
 NUMBERS = ("2", "13", "14", "16", "17", "18", "20", "21", "22", "23", "24", "25", "27", "28", "29")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="13", choices=NUMBERS)
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/pruning_scores"))
 options = parser.parse_args()
 

@@ -15,7 +15,7 @@ from sparsedd.experiments import FIGURES, redense, run
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="37", choices=("6", "37", "38", "39"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/redense"))
 options = parser.parse_args()
 

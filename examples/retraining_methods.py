@@ -16,7 +16,7 @@ from sparsedd.experiments import FIGURES, METHODS, run
 matplotlib.use("agg")
 parser = argparse.ArgumentParser(description=__doc__.rpartition("\n\n")[2])
 parser.add_argument("figure", nargs="?", default="15", choices=("3", "15", "19", "26"))
-parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "small", "paper"))
+parser.add_argument("--scale", default="smoke", choices=("smoke", "mini", "quarter", "small", "paper"))
 parser.add_argument("--out", type=Path, default=Path("out/retraining_methods"))
 options = parser.parse_args()
 

@@ -130,6 +130,7 @@ KEYED = {
     "fa0ce6ce750bc18e blobs-tiny_imagenet-resnet101-symmetric20-magnitude-ltr-smoke-b621c969/seed-0": PRESETS[
         "resnet101-tiny-imagenet"
     ].scaled("smoke"),
+    "66a5e2fc32b2fa5b cifar10-resnet18-symmetric20-magnitude-f36-bfloat16-ltr-quarter-0b2c23b7/seed-0": CIFAR.scaled("quarter"),
 }
 
 

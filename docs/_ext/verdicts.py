@@ -11,7 +11,7 @@ from sparsedd.experiments import Claim, Figure
 from sparsedd.experiments._figures._claim import SEEDS
 from sparsedd.experiments._labels import make_title
 
-SCALES = "paper", "small", "mini"
+SCALES = "paper", "small", "quarter", "mini"
 STYLES = {"disagrees": "disagree", "cannot be told": "told", "agrees": "agree"}  # of the verdicts, what disagrees first
 
 
@@ -56,10 +56,11 @@ def name_claim(figure: Figure, claim: Claim) -> str:
 def decide(found: dict[str, Judgement]) -> tuple[Judgement, str]:
     """Return the judgement at the largest scale that has enough seeds, and what the paper's scale has changed."""
     first, *rest = (found[scale] for scale in SCALES if scale in found)
+    chosen = next((judged for judged in (first, *rest) if judged.claim.seeds >= SEEDS), first)
     if not rest or first.figure.scale != "paper":
-        return first, "–"
+        return chosen, "–"
     if first.claim.seeds < SEEDS:
-        return rest[0], f"not yet: {first.claim.seeds} of {SEEDS} seeds"
+        return chosen, f"not yet: {first.claim.seeds} of {SEEDS} seeds"
     before = rest[0].claim.verdict
     return first, "no" if before == first.claim.verdict else f"yes: {before} at {rest[0].figure.scale} scale"
 

@@ -24,8 +24,8 @@ from sparsedd.sweeps._retraining import LTR, Retraining, Schedule, multistep
 
 NORMALIZED = ("cifar10", "cifar100", "tiny_imagenet")  # data sets with colour channels
 MODELS = ("lenet_300_100", "resnet18", "resnet101", "vgg16")
-Scale: TypeAlias = Literal["smoke", "mini", "small", "paper"]
-SCALES = ("smoke", "mini", "small", "paper")
+Scale: TypeAlias = Literal["smoke", "mini", "quarter", "small", "paper"]
+SCALES = ("smoke", "mini", "quarter", "small", "paper")
 WORDS = {
     "scale": SCALES,
     "normalization": ("dataset", "imagenet"),
@@ -41,8 +41,10 @@ SMALL: dict[str, tuple[float, dict[str, Any]]] = {
     "cifar100": (3 / 4, {"train_size": 10_000, "width": 0.5}),
     "tiny_imagenet": (1 / 2, {"train_size": 20_000, "width": 0.5}),
 }
+_COLOUR = ("cifar10", "cifar100", "tiny_imagenet")
 _MINI = (3 / 8, {"train_size": 2_000, "width": 1 / 8, "augmentation": (), "evaluate_every": 15})
-MINI = SMALL | dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), _MINI)
+_QUARTER = (1 / 8, _MINI[1] | {"train_size": 15_000, "width": 1 / 4, "precision": "bfloat16", "evaluate_every": 10})
+REDUCED = {"small": SMALL, "mini": SMALL | dict.fromkeys(_COLOUR, _MINI), "quarter": SMALL | dict.fromkeys(_COLOUR, _QUARTER)}
 # What needs neither files nor network in the place of a data set.
 SMOKE: dict[str, dict[str, Any]] = {
     "mnist": {"dataset": "digits", "train_size": 200, "width": 0.2},
@@ -264,9 +266,10 @@ class Experiment:
         """Return the same experiment in another size.
 
         ``"paper"`` is the exact protocol. ``"small"`` shows the same with fewer images and epochs, for two CPU cores (MNIST)
-        or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. ``"mini"`` is the same with
-        still fewer colour images and a still narrower net, for two CPU cores. ``"smoke"`` takes seconds and needs no data
-        files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller can't be scaled
+        or a GPU; colour images get a narrower net, too, and two of the paper's levels become one. Two more are for colour
+        images on CPU cores, without augmentation: ``"quarter"`` with a quarter of the width and an eighth of the epochs,
+        in bfloat16, and ``"mini"`` with still fewer images and a still narrower net. ``"smoke"`` takes seconds and needs no
+        data files: the digits or blobs, a narrow net, two epochs and three levels. What has been made smaller can't be scaled
         again. A data set and a model of your own stay as they are: other data, and a width, are not put in their place.
 
         >>> Experiment().scaled("smoke").dataset
@@ -304,7 +307,7 @@ def _changes(experiment: Experiment, scale: Scale) -> dict[str, Any]:
         }
     if scale == "paper" or dataset not in SMALL:
         return {"scale": scale}
-    share, fewer = (SMALL if scale == "small" else MINI)[dataset]
+    share, fewer = REDUCED[scale][dataset]
     steps = share * fewer["train_size"] / {"mnist": 60_000, "tiny_imagenet": 100_000}.get(dataset, 50_000)
     smaller = {
         "scale": scale,

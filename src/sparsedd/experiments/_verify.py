@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sparsedd import _checks
 from sparsedd.experiments import _redense
+from sparsedd.experiments._experiment import SCALES
 from sparsedd.experiments._store import Store
 from sparsedd.experiments._tables import TABLES, read_rows
 from sparsedd.sweeps._config import open_store
@@ -25,7 +26,7 @@ from sparsedd.sweeps._verify import (
     whole_lines,
 )
 
-OF_EXPERIMENT = re.compile(r".+-(smoke|mini|small|paper)-[0-9a-f]{8}/seed-\d+")
+OF_EXPERIMENT = re.compile(rf".+-({'|'.join(SCALES)})-[0-9a-f]{{8}}/seed-\d+")
 SWEEP = b'"sweep"'
 DERIVED = re.compile(r"(\d{2,9})\.redense-([\d.e+-]{1,30}?)(?:\.(interpolation|directions))?\.safetensors")
 
