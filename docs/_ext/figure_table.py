@@ -52,7 +52,7 @@ def count_redense(figure: Figure, experiment: Experiment) -> int:
 def find_training(experiment: Experiment) -> Hashable:
     """Return what the time of a level depends on, but for the number of weights left."""
     e = experiment
-    return e.dataset, e.train_size, e.augmentation, e.model, e.width, e.epochs, e.batch_size, e.evaluate_every
+    return e.dataset, e.train_size, e.augmentation, e.model, e.width, e.epochs, e.batch_size, e.evaluate_every, e.precision
 
 
 @cache
