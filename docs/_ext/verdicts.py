@@ -8,10 +8,10 @@ from typing import NamedTuple
 from drawn import RESULTS, load
 
 from sparsedd.experiments import Claim, Figure
+from sparsedd.experiments._experiment import SCALES
 from sparsedd.experiments._figures._claim import SEEDS
 from sparsedd.experiments._labels import make_title
 
-SCALES = "paper", "small", "quarter", "mini"
 STYLES = {"disagrees": "disagree", "cannot be told": "told", "agrees": "agree"}  # of the verdicts, what disagrees first
 
 
@@ -55,7 +55,7 @@ def name_claim(figure: Figure, claim: Claim) -> str:
 
 def decide(found: dict[str, Judgement]) -> tuple[Judgement, str]:
     """Return the judgement at the largest scale that has enough seeds, and what the paper's scale has changed."""
-    first, *rest = (found[scale] for scale in SCALES if scale in found)
+    first, *rest = (found[scale] for scale in reversed(SCALES) if scale in found)
     chosen = next((judged for judged in (first, *rest) if judged.claim.seeds >= SEEDS), first)
     if not rest or first.figure.scale != "paper":
         return chosen, "–"

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 else:
     Commands = argparse._SubParsersAction
 
-SCALE = (
-    "smoke: seconds, no data files; mini, quarter, small: in reach of two cores or a GPU; paper: as published (default: small)"
-)
+SCALE = "smoke: seconds, no data files; mini, quarter, small: for two cores or a GPU; paper: as published (default: small)"
 
 
 def new(commands: Commands, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from fractions import Fraction
 from numbers import Real
 from types import NoneType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from torch import nn
 
@@ -25,7 +25,7 @@ from sparsedd.sweeps._retraining import LTR, Retraining, Schedule, multistep
 NORMALIZED = ("cifar10", "cifar100", "tiny_imagenet")  # data sets with colour channels
 MODELS = ("lenet_300_100", "resnet18", "resnet101", "vgg16")
 Scale: TypeAlias = Literal["smoke", "mini", "quarter", "small", "paper"]
-SCALES = ("smoke", "mini", "quarter", "small", "paper")
+SCALES: tuple[Scale, ...] = get_args(Scale)  # the larger, the later
 WORDS = {
     "scale": SCALES,
     "normalization": ("dataset", "imagenet"),

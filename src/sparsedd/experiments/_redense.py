@@ -30,9 +30,7 @@ PathLike = str | os.PathLike[str]
 REDENSE = "re-dense net"
 
 # By scale: points from 0 to 1, points from -1 to 1, directions.
-RESOLUTION = (
-    {"smoke": (5, 5, 2)} | dict.fromkeys(("mini", "quarter"), (51, 25, 3)) | dict.fromkeys(("small", "paper"), (101, 51, 5))
-)
+RESOLUTION = {"smoke": (5, 5, 2), "mini": (51, 25, 3), "quarter": (51, 25, 3), "small": (101, 51, 5), "paper": (101, 51, 5)}
 
 
 class Place(NamedTuple):
